@@ -1,0 +1,71 @@
+/**
+ * Builds the addon with CMake through cmake-js and copies it to where node-gyp-build looks for it.
+ * Called by binding.gyp (`npm ci`, prebuildify) with --copy-to, by scripts/test.mjs with --tests, and by hand
+ * as `npm run build:native`. The CMake tree is build-cmake/, since node-gyp owns and empties build/.
+ *
+ *   --tests        also build the native test executables
+ *   --copy-to DIR  where nearmoe.node goes (default build/Release)
+ */
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+const require = createRequire(import.meta.url);
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
+const { values: args } = parseArgs({
+  options: { tests: { type: 'boolean', default: false }, 'copy-to': { type: 'string' } },
+});
+
+if (!hasCommand('cmake')) {
+  fail(
+    'CMake was not found. Install it (for example `apt-get install cmake ninja-build g++`), then run `npm ci`.',
+  );
+}
+
+/** @type {typeof import('./cmake-js.d.ts')} */
+const { BuildSystem } = require('cmake-js');
+const { version } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'));
+const out = path.join(root, 'build-cmake');
+const build = new BuildSystem({
+  directory: root,
+  out,
+  config: 'Release',
+  parallel: os.availableParallelism(),
+  cMakeOptions: {
+    NEARMOE_VERSION: version,
+    // A newer compiler's new warnings must not stop a user's install; in a checkout they must.
+    NEARMOE_WERROR: existsSync(path.join(root, '.git')) ? 'ON' : 'OFF',
+    NEARMOE_TESTS: args.tests ? 'ON' : 'OFF',
+  },
+});
+
+try {
+  await build.configure();
+  await build.build();
+} catch (error) {
+  fail(`The CMake build of the addon failed: ${error instanceof Error ? error.message : error}`);
+}
+
+const target = path.resolve(root, args['copy-to'] ?? 'build/Release');
+mkdirSync(target, { recursive: true });
+// Renamed into place: a process that has the old file mapped keeps it unharmed.
+const temporary = path.join(target, `.nearmoe.${process.pid}.tmp`);
+copyFileSync(path.join(out, 'Release', 'nearmoe.node'), temporary);
+renameSync(temporary, path.join(target, 'nearmoe.node'));
+
+/** @param {string} name */
+function hasCommand(name) {
+  const folders = (process.env.PATH ?? '').split(path.delimiter);
+  return folders.some(
+    (folder) => existsSync(path.join(folder, name)) || existsSync(path.join(folder, `${name}.exe`)),
+  );
+}
+
+/** @param {string} message @returns {never} */
+function fail(message) {
+  console.error(`nearmoe: ${message}`);
+  process.exit(1);
+}
