@@ -1,0 +1,118 @@
+/**
+ * One request as its caller sees it: text parts to iterate over and the final result. Lives on the main thread, fed
+ * by worker-client.ts. A reader that lags is not run over: parts count as read when the iterator hands them out, and
+ * the engine pauses a sequence with too many unread parts. Leaving the loop early cancels the request.
+ */
+import { AbortedError } from '../errors.js';
+import type { GenerateProgress } from '../options.js';
+import type { GenerateResult } from './result.js';
+
+/** What a generation needs of the engine. */
+export type GenerationPort = {
+  cancel: () => void;
+  /** Tells that `parts` more parts were read. */
+  read: (parts: number) => void;
+};
+
+type Reader = {
+  resolve: (result: IteratorResult<string, undefined>) => void;
+  reject: (error: unknown) => void;
+};
+
+const DONE: IteratorResult<string, undefined> = { done: true, value: undefined };
+
+/**
+ * Text as it is generated, for one reader: `for await (const part of generation)`. Parts never split a character.
+ * `result` may be awaited with or without reading the parts. Rejects with AbortedError where `signal` aborted.
+ */
+export class Generation implements AsyncIterable<string> {
+  readonly result: Promise<GenerateResult>;
+  #parts: string[] = [];
+  #readers: Reader[] = [];
+  #iterated = false;
+  #ended = false;
+  #error: unknown;
+  #port: GenerationPort;
+  #settle!: { resolve: (result: GenerateResult) => void; reject: (error: unknown) => void };
+  #signal: AbortSignal | undefined;
+  #onProgress: ((progress: GenerateProgress) => void) | undefined;
+  #onAbort = () => this.cancel();
+
+  constructor(
+    port: GenerationPort,
+    options: { signal?: AbortSignal; onProgress?: (progress: GenerateProgress) => void } = {},
+  ) {
+    this.#port = port;
+    this.#signal = options.signal;
+    this.#onProgress = options.onProgress;
+    this.result = new Promise((resolve, reject) => {
+      this.#settle = { resolve, reject };
+    });
+    // The reader of the parts gets the error too; a caller who never asks for `result` must not crash on it.
+    this.result.catch(() => undefined);
+    this.#signal?.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  /** Ends the request; `result` then resolves with what was generated and finishReason 'cancelled'. */
+  cancel(): void {
+    if (!this.#ended) this.#port.cancel();
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<string, undefined> {
+    this.#iterated = true;
+    return {
+      next: () => this.#next(),
+      return: async () => {
+        this.cancel();
+        this.#parts = [];
+        return DONE;
+      },
+    };
+  }
+
+  /** Called by the client: one more part, one more progress report. */
+  push(text: string, progress?: GenerateProgress): void {
+    if (progress !== undefined) this.#onProgress?.(progress);
+    if (text === '') return;
+    const reader = this.#readers.shift();
+    if (reader === undefined) this.#parts.push(text);
+    else reader.resolve({ done: false, value: text });
+    // Without a reader the parts wait for one, at most one answer long; only a reader that lags holds the engine up.
+    if (reader !== undefined || !this.#iterated) this.#port.read(1);
+  }
+
+  /** Called by the client: the request is over. */
+  finish(result: GenerateResult): void {
+    if (result.finishReason === 'cancelled' && this.#signal?.aborted) {
+      this.fail(new AbortedError('The generation', this.#signal.reason));
+      return;
+    }
+    this.#end();
+    this.#settle.resolve(result);
+    for (const reader of this.#readers.splice(0)) reader.resolve(DONE);
+  }
+
+  /** Called by the client: the request failed. */
+  fail(error: unknown): void {
+    this.#error = error;
+    this.#end();
+    this.#settle.reject(error);
+    for (const reader of this.#readers.splice(0)) reader.reject(error);
+  }
+
+  #end(): void {
+    this.#ended = true;
+    this.#signal?.removeEventListener('abort', this.#onAbort);
+  }
+
+  #next(): Promise<IteratorResult<string, undefined>> {
+    const value = this.#parts.shift();
+    if (value !== undefined) {
+      if (!this.#ended) this.#port.read(1);
+      return Promise.resolve({ done: false, value });
+    }
+    if (this.#error !== undefined) return Promise.reject(this.#error);
+    if (this.#ended) return Promise.resolve(DONE);
+    return new Promise((resolve, reject) => this.#readers.push({ resolve, reject }));
+  }
+}

@@ -1,0 +1,128 @@
+/**
+ * What the engine reports: the result of a request and the plan of a loaded model. Plain data that crosses from the
+ * worker to the main thread; llm.ts re-exports the types. No computation lives here.
+ */
+
+/** Why generation ended: an end-of-text token, a stop text, maxTokens, the context's end, or the reader left. */
+export type FinishReason = 'eos' | 'stop' | 'length' | 'context' | 'cancelled';
+
+export type Usage = {
+  promptTokens: number;
+  completionTokens: number;
+  totalTokens: number;
+  /** Prompt tokens whose KV was already there. */
+  cachedPromptTokens: number;
+};
+
+/** Wall-clock times of one request. Rates are NaN-free: 0 where nothing was computed. */
+export type Timings = {
+  /** From the request's arrival in the engine to its first computed step. */
+  queueMs: number;
+  /** From the request's arrival to its first token (time to first token). */
+  timeToFirstTokenMs: number;
+  prefillMs: number;
+  decodeMs: number;
+  totalMs: number;
+  prefillTokensPerSecond: number;
+  decodeTokensPerSecond: number;
+  /** Between consecutive tokens of the decode. */
+  perTokenMs: { p50: number; p95: number };
+};
+
+/** Experts of all steps that this request took part in (shared with the requests beside it). */
+export type ExpertStats = {
+  /** (layer, expert) uses by any token of a step. */
+  activated: number;
+  onGpu: number;
+  onNdp: number;
+  /** GPU uses that found the expert resident, and those that had to wait for a transfer. */
+  hits: number;
+  misses: number;
+  /** Experts copied ahead of need, and how many of them were used before they were evicted. */
+  prefetched: number;
+  prefetchUsed: number;
+  evicted: number;
+  bytesMoved: number;
+};
+
+/** Busy times over all steps that this request took part in. */
+export type DeviceStats = {
+  gpuBusyMs: number;
+  transferBusyMs: number;
+  /** Per NDP unit, on experts. */
+  unitBusyMs: number[];
+  /** Largest unit busy time over the mean; 1 is even. */
+  imbalance: number;
+  /** Time of the planning (router grouping, scheduler, cache, prefetcher) in TypeScript. */
+  scheduleMs: number;
+  /** Wall time of the steps. */
+  stepsMs: number;
+  steps: number;
+};
+
+export type TokenLogprob = { tokenId: number; logprob: number; top: { tokenId: number; logprob: number }[] };
+
+/** Experts of each computed token: `ids[(token * layers + layer) * topK + k]`, ascending by id inside a token. */
+export type RoutingRecord = {
+  numExperts: number;
+  topK: number;
+  /** Model layers that route, in order. */
+  layers: number[];
+  /** Tokens recorded, the first `promptTokens` of them from the prompt. */
+  tokens: number;
+  promptTokens: number;
+  ids: Uint16Array;
+};
+
+/** One span of a lane, microseconds of the device's clock. Lanes: "unit 0", "gpu", "transfer", "engine". */
+export type TraceEvent = { lane: string; name: string; layer: number; startUs: number; endUs: number };
+
+export type GenerateResult = {
+  text: string;
+  tokenIds: number[];
+  finishReason: FinishReason;
+  /** The seed that sampling used. */
+  seed: number;
+  usage: Usage;
+  timings: Timings;
+  experts: ExpertStats;
+  devices: DeviceStats;
+  /** With `logprobs`: one entry per generated token. */
+  logprobs?: TokenLogprob[];
+  /** With `captureLogits`: one row of the vocabulary per generated token. */
+  logits?: { rows: number; vocabSize: number; values: Float32Array };
+  /** With `recordRouting`. */
+  routing?: RoutingRecord;
+  /** With `trace`. */
+  trace?: TraceEvent[];
+};
+
+/** Bytes of one kind of data in one place ("unit 0", "host", "vram"). */
+export type PlacedBytes = { place: string; kind: 'dense' | 'experts' | 'kv'; sizeBytes: number };
+
+/** What is placed where, and why. */
+export type PlanReport = {
+  architecture: string;
+  layers: number;
+  moeLayers: number;
+  numExperts: number;
+  numExpertsPerTok: number;
+  units: number;
+  threadsPerUnit: number;
+  tpDegree: number;
+  ndpGroups: number;
+  gpu: 'off' | 'host' | 'simulated';
+  isa: string;
+  kvDtype: string;
+  maxContext: number;
+  policy: string;
+  prefetch: string;
+  cachePolicy: string;
+  memory: PlacedBytes[];
+  /** VRAM slots for experts, and the (layer, expert) pairs that are resident now. */
+  expertSlots: number;
+  expertBytes: number;
+  residents: { layer: number; expert: number }[];
+  /** One sentence per decision. */
+  reasons: string[];
+};

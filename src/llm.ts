@@ -1,0 +1,104 @@
+/**
+ * The async face of one engine worker: load, generate, chat, plan, dispose. Called by index.ts, the command line and
+ * the server. Checks options and hands over; it never computes and never blocks the main thread.
+ */
+import type { Generation } from './engine/generation.js';
+import type { PromptMessage } from './engine/messages.js';
+import type { PlanReport } from './engine/result.js';
+import { WorkerClient } from './engine/worker-client.js';
+import {
+  type ChatMessage,
+  type ChatOptions,
+  checkChat,
+  checkGenerateOptions,
+  checkLoadOptions,
+  checkPrompt,
+  type GenerateOptions,
+  type LoadOptions,
+  type Prompt,
+} from './options.js';
+
+export type { Generation } from './engine/generation.js';
+export type {
+  DeviceStats,
+  ExpertStats,
+  FinishReason,
+  GenerateResult,
+  PlacedBytes,
+  PlanReport,
+  RoutingRecord,
+  Timings,
+  TokenLogprob,
+  TraceEvent,
+  Usage,
+} from './engine/result.js';
+
+/** A loaded model. One engine worker computes; requests made at the same time share its steps. */
+export class Model implements AsyncDisposable {
+  /** What was loaded and where it was placed; `plan()` tells the present state. */
+  readonly info: PlanReport;
+  #client: WorkerClient;
+
+  /** Use `loadModel`. */
+  constructor(client: WorkerClient, info: PlanReport) {
+    this.#client = client;
+    this.info = info;
+  }
+
+  /**
+   * Continues a text. Iterate over the parts, or await `result`, or both:
+   *
+   *     const story = model.generate('Once upon a time', { maxTokens: 100 });
+   *     for await (const part of story) process.stdout.write(part);
+   *     const { timings } = await story.result;
+   *
+   * Throws OptionError at once; all other errors (PromptError, AbortedError, DisposedError, EngineCrashedError)
+   * reject the iteration and `result`.
+   */
+  generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
+    checkPrompt(prompt);
+    checkGenerateOptions(options);
+    const message: PromptMessage =
+      typeof prompt === 'string'
+        ? { kind: 'text', text: prompt }
+        : { kind: 'ids', ids: Int32Array.from(prompt.inputIds) };
+    return this.#start(message, options);
+  }
+
+  /** Answers a conversation by the model's own chat template. Errors as in `generate`, and ChatTemplateError. */
+  chat(messages: readonly ChatMessage[], options: ChatOptions = {}): Generation {
+    checkChat(messages, options);
+    const { tools, variables, ...rest } = options;
+    return this.#start({ kind: 'chat', messages: [...messages], template: { tools, variables } }, rest);
+  }
+
+  /** What is placed where at this moment, and why. */
+  plan(): Promise<PlanReport> {
+    return this.#client.plan();
+  }
+
+  /** Ends running requests (they reject with DisposedError) and frees all memory. Idempotent. */
+  dispose(): Promise<void> {
+    return this.#client.dispose();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  #start(prompt: PromptMessage, options: GenerateOptions): Generation {
+    const { signal, onProgress, ...plain } = options;
+    return this.#client.generate(prompt, plain, { signal, onProgress });
+  }
+}
+
+/**
+ * Loads a checkpoint into an engine worker of its own.
+ * Rejects with OptionError, ModelFormatError, TokenizerError, MemoryError, AddonLoadError or AbortedError.
+ */
+export async function loadModel(options: LoadOptions): Promise<Model> {
+  checkLoadOptions(options);
+  const { signal, onProgress, ...plain } = options;
+  const client = new WorkerClient(plain);
+  return new Model(client, await client.load(onProgress, signal));
+}
