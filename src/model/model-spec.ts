@@ -1,0 +1,164 @@
+/**
+ * What the engine and the native side know of a model: shapes and kinds of parts, no file names.
+ * Built by a family (src/model/families) from config.json or GGUF metadata, given to native once.
+ * Names follow the Hub's config keys. A layer is described by parts, so a new family needs no new branch here.
+ */
+
+export type NormSpec = { kind: 'rms' | 'layer'; eps: number };
+
+export type RopeStyle = 'neox' | 'interleaved';
+
+/** One set of rotary frequencies; layers refer to it by index (a model may have several). */
+export type RopeSpec = {
+  style: RopeStyle;
+  /** Values rotated per head, even, <= headDim. */
+  rotaryDim: number;
+  theta: number;
+  scaling: RopeScaling;
+};
+
+export type RopeScaling =
+  | { type: 'default' }
+  | { type: 'linear'; factor: number }
+  | { type: 'dynamic'; factor: number; originalMaxPositions: number }
+  | {
+      type: 'yarn';
+      factor: number;
+      originalMaxPositions: number;
+      betaFast: number;
+      betaSlow: number;
+      attentionFactor?: number;
+      mscale?: number;
+      mscaleAllDim?: number;
+      truncate: boolean;
+    }
+  | {
+      type: 'longrope';
+      factor: number;
+      originalMaxPositions: number;
+      shortFactor: number[];
+      longFactor: number[];
+      attentionFactor?: number;
+      shortMscale?: number;
+      longMscale?: number;
+    }
+  | {
+      type: 'llama3';
+      factor: number;
+      originalMaxPositions: number;
+      lowFreqFactor: number;
+      highFreqFactor: number;
+    };
+
+export type AttentionSpec = {
+  kind: 'gqa';
+  numHeads: number;
+  numKvHeads: number;
+  headDim: number;
+  /** Norm on q and k: none, per head (weight [headDim]) or over the full projection (weight [heads * headDim]). */
+  qkNorm: 'none' | 'head' | 'full';
+  qkvBias: boolean;
+  outputBias: boolean;
+  /** Clamp q, k, v to [-clip, clip] after projection; 0 = off. */
+  clipQkv: number;
+  /** Multiplies q.k. */
+  scale: number;
+  /** Keys at distance >= window are unseen; 0 = full attention. */
+  slidingWindow: number;
+  /** Index into ModelSpec.ropes, -1 = no rotary embedding. */
+  rope: number;
+};
+
+export type RouterSpec = {
+  scoring: 'softmax' | 'topk-softmax' | 'sparsemixer';
+  /** softmax scoring: renormalise the chosen weights to sum 1. ('topk-softmax' = softmax over the chosen logits only.) */
+  normTopkProb: boolean;
+  /** sparsemixer: jitter epsilon. */
+  jitterEps: number;
+};
+
+export type DenseFfnSpec = {
+  kind: 'dense';
+  intermediateSize: number;
+  activation: 'silu' | 'gelu_tanh' | 'gelu';
+};
+
+export type MoeFfnSpec = {
+  kind: 'moe';
+  numExperts: number;
+  numExpertsPerTok: number;
+  intermediateSize: number;
+  activation: 'silu' | 'gelu_tanh' | 'gelu';
+  router: RouterSpec;
+  /** A dense expert every token passes; gate 'sigmoid' scales it by sigmoid(w . x). */
+  sharedExpert?: { intermediateSize: number; gate: 'none' | 'sigmoid' };
+};
+
+export type LayerSpec = { attention: AttentionSpec; ffn: DenseFfnSpec | MoeFfnSpec };
+
+export type ModelSpec = {
+  architecture: string;
+  hiddenSize: number;
+  vocabSize: number;
+  /** Longest sequence in tokens. */
+  maxPositions: number;
+  norm: NormSpec;
+  ropes: RopeSpec[];
+  layers: LayerSpec[];
+  tiedEmbeddings: boolean;
+  lmHeadBias: boolean;
+  /** Multiplies embeddings. */
+  embeddingMultiplier: number;
+  /** Multiplies each block's output before it is added to the residual stream. */
+  residualMultiplier: number;
+  /** Multiplies logits (1 / logits_scaling of granite). */
+  logitsMultiplier: number;
+};
+
+/** Every weight the native side can hold. Order = number at the JS/native wall; a test compares with native's list. */
+export const WEIGHT_ROLES = [
+  'embedding',
+  'finalNorm',
+  'finalNormBias',
+  'lmHead',
+  'lmHeadBias',
+  'attentionNorm',
+  'attentionNormBias',
+  'query',
+  'key',
+  'value',
+  'queryBias',
+  'keyBias',
+  'valueBias',
+  'queryNorm',
+  'keyNorm',
+  'output',
+  'outputBias',
+  'ffnNorm',
+  'ffnNormBias',
+  'gate',
+  'up',
+  'down',
+  'router',
+  'expertGate',
+  'expertUp',
+  'expertDown',
+  'sharedGate',
+  'sharedUp',
+  'sharedDown',
+  'sharedExpertGate',
+] as const;
+export type WeightRole = (typeof WEIGHT_ROLES)[number];
+
+/** Where a weight comes from: rows [firstRow, firstRow + rows) of a tensor seen as [prod(leading dims), last dim]. */
+export type WeightSource = {
+  role: WeightRole;
+  /** -1 where the role belongs to no layer. */
+  layer: number;
+  /** -1 where the role belongs to no expert. */
+  expert: number;
+  tensor: string;
+  firstRow: number;
+  rows: number;
+  cols: number;
+};

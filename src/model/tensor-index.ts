@@ -1,0 +1,71 @@
+/**
+ * Where each tensor of a checkpoint lies: built by the safetensors and GGUF readers, asked by weights.ts and by the
+ * engine when it fills the load table. Holds names, shapes and offsets only, never values.
+ */
+import { ModelFormatError } from '../errors.js';
+import type { DTypeName } from './dtypes.js';
+
+export type TensorInfo = {
+  name: string;
+  dtype: DTypeName;
+  /** Row-major: the last dimension is contiguous. GGUF's reversed dimensions are turned round by its reader. */
+  shape: readonly number[];
+  /** Index into TensorIndex.files. */
+  file: number;
+  /** From the start of the file. */
+  offsetBytes: number;
+  sizeBytes: number;
+};
+
+/** All tensors of one checkpoint, by name. */
+export class TensorIndex {
+  readonly files: readonly string[];
+  /** Bytes of all tensors together. */
+  readonly sizeBytes: number;
+  readonly #byName = new Map<string, TensorInfo>();
+
+  /** Throws ModelFormatError where two tensors have one name. */
+  constructor(files: readonly string[], tensors: Iterable<TensorInfo>) {
+    this.files = files;
+    let sizeBytes = 0;
+    for (const tensor of tensors) {
+      const other = this.#byName.get(tensor.name);
+      if (other !== undefined) {
+        throw new ModelFormatError({
+          file: files[tensor.file] ?? '',
+          field: tensor.name,
+          expected: 'each tensor name once in the checkpoint',
+          got: `it also in ${files[other.file] ?? ''}`,
+        });
+      }
+      this.#byName.set(tensor.name, tensor);
+      sizeBytes += tensor.sizeBytes;
+    }
+    this.sizeBytes = sizeBytes;
+  }
+
+  get count(): number {
+    return this.#byName.size;
+  }
+
+  has(name: string): boolean {
+    return this.#byName.has(name);
+  }
+
+  get(name: string): TensorInfo | undefined {
+    return this.#byName.get(name);
+  }
+
+  names(): IterableIterator<string> {
+    return this.#byName.keys();
+  }
+
+  [Symbol.iterator](): IterableIterator<TensorInfo> {
+    return this.#byName.values();
+  }
+
+  /** Path of the file that holds the tensor. */
+  pathOf(tensor: TensorInfo): string {
+    return this.files[tensor.file] ?? '';
+  }
+}
