@@ -29,13 +29,15 @@ const bin = path.join(root, 'node_modules/.bin');
 /** @type {Step[]} */
 const builds = [
   { name: 'build: TypeScript', command: [`${bin}/tsc`, '-p', 'tsconfig.build.json'] },
+  // Into a folder of its own, for test/package; it empties build/, so the addon is put back right after.
+  { name: 'build: prebuilt binary', command: ['npm', 'run', '--silent', 'prebuild', '--', '--out', reports] },
   { name: 'build: addon and native tests', command: [node, 'scripts/build-addon.mjs', '--tests'] },
 ];
 
 /** @type {Step[]} */
 const checks = [
   { name: 'types of tests and scripts', command: [`${bin}/tsc`, '-p', 'tsconfig.json'] },
-  { name: 'Biome', command: [`${bin}/biome`, 'ci', '--colors=off', '.'] },
+  { name: 'Biome', command: [`${bin}/biome`, 'ci', '--colors=off', '--error-on-warnings', '.'] },
   { name: 'knip', command: [`${bin}/knip`, '--no-progress'] },
   ...['layers', 'core-path', 'ops', 'words', 'weak-symbols', 'clang-format', 'publint'].map((name) => ({
     name,

@@ -24,7 +24,7 @@ export function codeLines(text) {
   const lines = new Set();
   /** @param {ts.Node} node */
   const visit = (node) => {
-    const children = node.getChildren(source).filter((child) => child.kind < ts.SyntaxKind.FirstJSDocNode);
+    const children = node.getChildren(source).filter((child) => !ts.isJSDoc(child));
     if (children.length === 0 && node.getWidth(source) > 0) {
       const first = source.getLineAndCharacterOfPosition(node.getStart(source)).line;
       const last = source.getLineAndCharacterOfPosition(node.getEnd()).line;
