@@ -13,7 +13,6 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-const require = createRequire(import.meta.url);
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
 const { values: args } = parseArgs({
   options: { tests: { type: 'boolean', default: false }, 'copy-to': { type: 'string' } },
@@ -25,8 +24,9 @@ if (!hasCommand('cmake')) {
   );
 }
 
+const load = createRequire(import.meta.url);
 /** @type {typeof import('./cmake-js.d.ts')} */
-const { BuildSystem } = require('cmake-js');
+const { BuildSystem } = load('cmake-js');
 const { version } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'));
 const out = path.join(root, 'build-cmake');
 const build = new BuildSystem({

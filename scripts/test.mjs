@@ -126,6 +126,7 @@ function execute({ command: [file, ...rest], live }) {
   return new Promise((resolve) => {
     const child = spawn(String(file), rest, {
       cwd: root,
+      env: { ...process.env, ...(process.stdout.isTTY ? {} : { NO_COLOR: '1' }) },
       stdio: ['ignore', live ? 'inherit' : 'pipe', live ? 'inherit' : 'pipe'],
     });
     let output = '';
