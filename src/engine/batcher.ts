@@ -1,0 +1,128 @@
+/**
+ * Chooses what one step computes: a decode token of each running sequence, then prefill chunks, under a budget of
+ * tokens, and gives the sequences KV blocks. Where blocks run out, the youngest sequence gives its own back and is
+ * computed anew later (preemption by recomputation; results do not change, see docs/architecture.md). Called by the
+ * engine between steps; never touches a device.
+ */
+import { blocksFor, type KvBlocks } from './kv-blocks.js';
+import type { Sequence } from './sequence.js';
+
+/** `count` tokens of the sequence from `sequence.computed` on. */
+export type StepEntry = { sequence: Sequence; count: number };
+
+export type BatchLimits = { maxBatchTokens: number; maxSequences: number };
+
+export class Batcher {
+  #limits: BatchLimits;
+  #blocks: KvBlocks;
+  #waiting: Sequence[] = [];
+  /** In order of admission. */
+  #running: Sequence[] = [];
+
+  constructor(limits: BatchLimits, blocks: KvBlocks) {
+    this.#limits = limits;
+    this.#blocks = blocks;
+  }
+
+  get waitingCount(): number {
+    return this.#waiting.length;
+  }
+
+  get runningCount(): number {
+    return this.#running.length;
+  }
+
+  add(sequence: Sequence): void {
+    this.#waiting.push(sequence);
+  }
+
+  /** Takes a sequence out, whatever its state, and frees its blocks. */
+  remove(sequence: Sequence): void {
+    this.#waiting = this.#waiting.filter((other) => other !== sequence);
+    this.#running = this.#running.filter((other) => other !== sequence);
+    this.#blocks.release(sequence.blockIds);
+  }
+
+  /** The next step, empty where nothing can be computed. Sequences advance by `advance`, once it is done. */
+  next(): StepEntry[] {
+    this.#admit();
+    const entries: StepEntry[] = [];
+    let budget = this.#limits.maxBatchTokens;
+    const take = (sequence: Sequence, most: number) => {
+      const count = Math.min(most, budget);
+      if (count === 0 || !this.#reserve(sequence, count, entries)) return;
+      entries.push({ sequence, count });
+      budget -= count;
+    };
+    const ready = this.#running.filter(isReady).slice(0, this.#limits.maxSequences);
+    for (const sequence of ready) if (sequence.pending === 1) take(sequence, 1);
+    const prefills = ready.filter((sequence) => sequence.pending > 1);
+    // What is left goes to the prefills in equal shares, so that a long prompt does not hold up a short one.
+    prefills.forEach((sequence, index) => {
+      take(sequence, Math.min(sequence.pending, Math.ceil(budget / (prefills.length - index))));
+    });
+    return entries;
+  }
+
+  /** The step was computed: its tokens are in the KV cache now. */
+  advance(entries: readonly StepEntry[]): void {
+    for (const { sequence, count } of entries) sequence.computed += count;
+  }
+
+  /** Lets waiting sequences in, in order. Those whose reader lags neither count nor keep their blocks from others. */
+  #admit(): void {
+    while (this.#running.filter(isReady).length < this.#limits.maxSequences) {
+      const sequence = this.#waiting.find(isReady);
+      // All of its tokens must fit beside the others, or admission would only lead to preemption.
+      if (sequence === undefined || !this.#makeRoom(blocksFor(sequence.length))) return;
+      this.#waiting.splice(this.#waiting.indexOf(sequence), 1);
+      this.#running.push(sequence);
+    }
+  }
+
+  #makeRoom(count: number): boolean {
+    const paused = this.#running.filter((sequence) => sequence.paused);
+    const obtainable = paused.reduce((sum, { blockIds }) => sum + blockIds.length, this.#blocks.freeCount);
+    if (count > obtainable) return false;
+    while (count > this.#blocks.freeCount) {
+      const victim = paused.pop();
+      if (victim === undefined) return false;
+      this.#preempt(victim);
+    }
+    return true;
+  }
+
+  /** Blocks for `count` more tokens; takes them from younger sequences where none are free. */
+  #reserve(sequence: Sequence, count: number, entries: readonly StepEntry[]): boolean {
+    if (!this.#running.includes(sequence)) return false;
+    const needed = blocksFor(sequence.computed + count);
+    while (!this.#blocks.grow(sequence.blockIds, needed)) {
+      const victim = this.#victim(sequence, entries);
+      if (victim === undefined) return false;
+      this.#preempt(victim);
+    }
+    return true;
+  }
+
+  /** The youngest sequence behind `sequence` that is not in this step; one that is paused first. */
+  #victim(sequence: Sequence, entries: readonly StepEntry[]): Sequence | undefined {
+    const inStep = new Set(entries.map((entry) => entry.sequence));
+    const own = this.#running.indexOf(sequence);
+    const others = this.#running.filter(
+      (other, index) =>
+        other.blockIds.length > 0 && !inStep.has(other) && (index > own || (other.paused && index !== own)),
+    );
+    return others.findLast((other) => other.paused) ?? others.at(-1);
+  }
+
+  #preempt(sequence: Sequence): void {
+    this.#running = this.#running.filter((other) => other !== sequence);
+    this.#blocks.release(sequence.blockIds);
+    sequence.computed = 0;
+    this.#waiting.unshift(sequence);
+  }
+}
+
+function isReady(sequence: Sequence): boolean {
+  return !sequence.paused;
+}

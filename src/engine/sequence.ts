@@ -1,0 +1,55 @@
+/**
+ * One request being computed: its tokens, how many of them are in the KV cache, and where. Made by the engine, moved
+ * through steps by the batcher. Knows nothing of text, sampling or devices.
+ */
+export class Sequence {
+  readonly id: number;
+  /** Index into the cancel flags that native reads; -1 where it has none. */
+  readonly cancelSlot: number;
+  readonly promptLength: number;
+  /** KV blocks in order of position. */
+  readonly blockIds: number[] = [];
+  /** Tokens whose keys and values are in the KV cache; steps advance it, preemption sets it back to 0. */
+  computed = 0;
+  /** Set while the reader lags: the sequence keeps its blocks and takes no part in steps. */
+  paused = false;
+  #tokens: Int32Array;
+  #length: number;
+
+  /** `capacity`: most tokens of prompt and answer together, > prompt length. */
+  constructor(id: number, cancelSlot: number, prompt: Int32Array, capacity: number) {
+    this.id = id;
+    this.cancelSlot = cancelSlot;
+    this.promptLength = prompt.length;
+    this.#tokens = new Int32Array(capacity);
+    this.#tokens.set(prompt);
+    this.#length = prompt.length;
+  }
+
+  /** Tokens known so far: the prompt and what was generated. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Tokens known but not yet computed: 1 in decode, more while the prompt is prefilled. */
+  get pending(): number {
+    return this.#length - this.computed;
+  }
+
+  get generated(): number {
+    return this.#length - this.promptLength;
+  }
+
+  get isFull(): boolean {
+    return this.#length === this.#tokens.length;
+  }
+
+  /** View of the tokens [first, end). */
+  tokens(first: number, end: number): Int32Array {
+    return this.#tokens.subarray(first, end);
+  }
+
+  append(tokenId: number): void {
+    this.#tokens[this.#length++] = tokenId;
+  }
+}
