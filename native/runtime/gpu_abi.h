@@ -1,0 +1,322 @@
+// The C ABI between the engine and a GPU backend. A backend is a shared library of its own
+// (libnearmoe_cuda.so, or libnearmoe_gpu_emulated.so, which runs the same kernels on the CPU) that the engine
+// opens with dlopen and never links. The one exported symbol is nm_gpu_open; everything else is in the table
+// it returns.
+//
+// Threads: calls on one context are serialised by the caller, any thread may make them; contexts are
+// independent. No call throws, aborts or keeps a pointer to the caller's memory unless its text says so.
+// Every call returns an NmGpuCode; the text of a failure is in the caller's NmGpuError or
+// NmGpuBackend.last_error. Weights, KV blocks and activations have the layouts of kernels/ops.h; T tokens, H
+// hidden, K experts per token.
+//
+// One step: begin_step; for each layer run_attention, then for MoE layers wait_routing, submit_experts and
+// one add_partial per NDP partial sum; run_logits, wait_logits. A dense layer is complete with run_attention.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/// Raised with every change of this file that an older engine or backend would misread.
+#define NM_GPU_ABI 1
+
+typedef struct NmGpuContext NmGpuContext;
+
+typedef int32_t NmGpuCode;
+enum {
+  NM_GPU_OK = 0,
+  NM_GPU_NO_DRIVER = 1,         ///< libcuda.so.1 is not there: no NVIDIA driver
+  NM_GPU_DRIVER_TOO_OLD = 2,    ///< the message names the version found and the one needed
+  NM_GPU_NO_DEVICE = 3,         ///< a driver, but no device that the library has code for
+  NM_GPU_INVALID_ARGUMENT = 4,  ///< the message says which, what was expected and what came
+  NM_GPU_UNSUPPORTED = 5,       ///< legal, but not done by this backend (a weight format, a head size)
+  NM_GPU_OUT_OF_MEMORY = 6,     ///< of device or pinned memory; the context stays usable
+  NM_GPU_WRONG_ORDER = 7,       ///< a call that the step or load under way does not allow
+  NM_GPU_DEVICE_ERROR = 8,      ///< sticky: every later call but destroy and last_error fails alike
+};
+
+/// What failed. `call` is the CUDA function or the function of this table, `kernel` the kernel that was
+/// launched last before an asynchronous error showed ("" where none).
+typedef struct NmGpuError {
+  NmGpuCode code;
+  int32_t cuda_error;  ///< cudaError_t, 0 where CUDA was not asked
+  char call[64];
+  char kernel[64];
+  char message[384];
+} NmGpuError;
+
+typedef struct NmGpuDevice {
+  char name[128];
+  int32_t compute_capability;  ///< 10 * major + minor
+  int32_t multiprocessors;
+  int32_t unified_memory;  ///< 1: GPU and CPU share the memory (Jetson); transfers are hand-overs of pointers
+  int32_t driver_version;  ///< CUDA version that the driver supports, 1000 * major + 10 * minor
+  uint64_t total_bytes;
+  uint64_t free_bytes;
+  double bandwidth_gbs;  ///< nominal, of device memory; 0 where unknown
+} NmGpuDevice;
+
+/// Numbers shared with the runtime: DType, KvDType, RopeStyle, Activation (kernels/dtypes.h, kernels/ops.h)
+/// and Role (WEIGHT_ROLES of src/model/model-spec.ts). Own enumerations:
+enum { NM_GPU_NORM_RMS = 0, NM_GPU_NORM_LAYER = 1 };
+enum { NM_GPU_QK_NORM_NONE = 0, NM_GPU_QK_NORM_HEAD = 1, NM_GPU_QK_NORM_FULL = 2 };
+enum {
+  NM_GPU_SCORING_SOFTMAX = 0,
+  NM_GPU_SCORING_TOPK_SOFTMAX = 1,
+  NM_GPU_SCORING_SPARSEMIXER = 2,
+  NM_GPU_SCORING_SIGMOID = 3,
+};
+
+typedef struct NmGpuAttention {
+  uint32_t num_heads, num_kv_heads;  ///< num_heads is a multiple of num_kv_heads
+  uint32_t head_dim;                 ///< even, at most 256
+  uint32_t qk_norm;
+  float clip_qkv;           ///< 0 = off
+  float scale;              ///< multiplies q.k
+  float softcap;            ///< 0 = none
+  uint32_t sliding_window;  ///< 0 = full attention
+  int32_t rope;             ///< index into NmGpuModel.ropes, -1 = none
+} NmGpuAttention;
+
+typedef struct NmGpuFfn {
+  uint32_t is_moe;
+  uint32_t activation;
+  uint32_t intermediate_size;         ///< of the dense block, or of one expert
+  uint32_t num_experts, top_k;        ///< at most 1024 and 32
+  uint32_t scoring, norm_topk_prob;   ///< softmax and sigmoid scoring: divide the chosen weights by their sum
+  float jitter_eps;                   ///< sparsemixer
+  uint32_t shared_intermediate_size;  ///< 0 = no shared expert
+  uint32_t shared_gate_sigmoid;
+} NmGpuFfn;
+
+typedef struct NmGpuLayer {
+  NmGpuAttention attention;
+  NmGpuFfn ffn;
+} NmGpuLayer;
+
+typedef struct NmGpuRope {
+  uint32_t style;
+  uint32_t rotary_dim;  ///< even, at most head_dim
+} NmGpuRope;
+
+typedef struct NmGpuModel {
+  uint32_t hidden_size, vocab_size;
+  uint32_t norm;  ///< NM_GPU_NORM_*
+  float norm_eps;
+  uint32_t num_ropes, num_layers;
+  const NmGpuRope* ropes;
+  const NmGpuLayer* layers;
+  uint32_t tied_embeddings;
+  float embedding_multiplier, residual_multiplier, logits_multiplier;
+} NmGpuModel;
+
+typedef struct NmGpuOptions {
+  int32_t device;             ///< ordinal
+  uint32_t max_step_tokens;   ///< over all sequences of a step
+  uint32_t max_sequences;     ///< of a step
+  uint32_t max_logit_rows;    ///< of a step
+  uint32_t kv_dtype;          ///< KvDType; Q8_0 is not supported by the GPU kernels
+  uint64_t vram_limit_bytes;  ///< the context never holds more; 0 = what the device has free
+  uint64_t staging_bytes;     ///< pinned ring for transfers from memory that is not registered; 0 = 16 MiB
+  int32_t graphs;             ///< 1: replay the fixed parts of decode as CUDA graphs
+  int32_t timing;             ///< 1: record events for take_events and layer_times
+} NmGpuOptions;
+
+/// A matrix [rows][cols] as kernels/ops.h packs it; col_begin as given to pack (superblock formats).
+typedef struct NmGpuMatrix {
+  const void* data;
+  uint64_t size_bytes;
+  uint32_t rows, cols;
+  uint32_t dtype;
+  uint32_t col_begin;
+} NmGpuMatrix;
+
+/// One slice of an expert: rows [begin, begin + n) of gate and up, the same columns of down.
+typedef struct NmGpuExpertSlice {
+  NmGpuMatrix gate, up, down;
+} NmGpuExpertSlice;
+
+/// An expert as its slices over the units' ranks, in order; together they cover intermediate_size exactly
+/// once.
+typedef struct NmGpuExpert {
+  uint32_t layer, expert;
+  uint32_t num_slices;  ///< 1 .. 64; slices without rows are left out
+  const NmGpuExpertSlice* slices;
+} NmGpuExpert;
+
+typedef struct NmGpuSequence {
+  uint32_t count;           ///< tokens of this step; rows follow the order of sequences
+  uint32_t first_position;  ///< of the first of them
+  uint32_t num_blocks;      ///< KV blocks covering first_position + count positions
+  const uint32_t* blocks;
+  uint32_t logit_rows;  ///< of the last tokens, 0 .. count
+  /// Per rope set of the model: 1 + rotary_dim / 2 floats, the factor for cos and sin and the inverse
+  /// frequencies.
+  const float* const* ropes;
+} NmGpuSequence;
+
+typedef struct NmGpuStep {
+  uint32_t num_sequences;
+  const NmGpuSequence* sequences;
+  uint32_t num_tokens;  ///< sum of the counts
+  const int32_t* token_ids;
+} NmGpuStep;
+
+/// Routing of one layer in pinned host memory, valid until the next begin_step or destroy. Rows are ascending
+/// by id.
+typedef struct NmGpuRouting {
+  const int32_t* topk_ids;    ///< [T][K]
+  const float* topk_weights;  ///< [T][K]
+  const float* hidden;        ///< [T][H] normalised input of the experts, for the NDP units
+  uint32_t tokens, top_k;
+} NmGpuRouting;
+
+/// The GPU's share of a layer. Experts whose slot is being filled are waited for on the device, not on the
+/// host.
+typedef struct NmGpuExperts {
+  uint32_t layer;
+  uint32_t count;
+  const int32_t* expert_ids;  ///< ascending
+  const int32_t* slots;       ///< each holds its expert, by a transfer submitted before
+  uint32_t num_partials;      ///< how many add_partial calls follow for this layer
+} NmGpuExperts;
+
+typedef struct NmGpuLogits {
+  uint32_t rows, vocab_size;
+  const float* logits;  ///< [rows][vocab_size] pinned; null where only candidates were asked for
+  uint32_t candidates;  ///< per row, descending by logit, ties by lower id; 0 where none were asked for
+  const int32_t* candidate_ids;
+  const float* candidate_logits;
+} NmGpuLogits;
+
+typedef struct NmGpuMemory {
+  uint64_t weight_bytes, kv_bytes, slot_bytes, activation_bytes;  ///< held in device memory
+  uint64_t pinned_bytes;                                          ///< of host memory held
+  uint64_t free_bytes;                                            ///< of the device, now
+} NmGpuMemory;
+
+/// Times of one layer of the last step, microseconds; needs NmGpuOptions.timing.
+typedef struct NmGpuLayerTimes {
+  double attention_us;  ///< from the start of attention to the routing result
+  double experts_us;    ///< busy time of the layer's experts
+  double transfer_us;   ///< busy time of the copy stream since the previous layer's
+  uint64_t transfer_bytes;
+} NmGpuLayerTimes;
+
+enum { NM_GPU_LANE_COMPUTE = 0, NM_GPU_LANE_COPY = 1 };
+enum {
+  NM_GPU_EVENT_ATTENTION = 0,
+  NM_GPU_EVENT_EXPERTS = 1,
+  NM_GPU_EVENT_TRANSFER = 2,
+  NM_GPU_EVENT_LOGITS = 3
+};
+
+/// One entry of the timeline; times count from create, comparable with now_us.
+typedef struct NmGpuEvent {
+  uint32_t lane, kind;
+  int32_t layer;
+  double start_us, end_us;
+} NmGpuEvent;
+
+/// Faults that the emulated backend can be told to produce.
+enum {
+  NM_GPU_FAULT_NONE = 0,
+  NM_GPU_FAULT_ALLOCATION = 1,         ///< the n-th device allocation fails, once
+  NM_GPU_FAULT_PINNED_ALLOCATION = 2,  ///< the n-th pinned allocation or registration fails, once
+  NM_GPU_FAULT_COPY = 3,               ///< the n-th copy fails when it runs; sticky, as on a device
+  NM_GPU_FAULT_LAUNCH = 4,             ///< the n-th launch is refused
+  NM_GPU_FAULT_KERNEL = 5,             ///< the n-th kernel fails when it runs; sticky
+  NM_GPU_FAULT_DEVICE_LOST = 6,        ///< the device is gone from the n-th operation of any kind on; sticky
+};
+
+typedef struct NmGpuBackend {
+  uint32_t abi;       ///< NM_GPU_ABI
+  const char* name;   ///< "cuda" or "emulated"
+  const char* build;  ///< toolkit and targets the library was built with, for reports
+
+  /// Counts usable devices and describes the first `capacity` of them. OK with 0 devices never happens: that
+  /// is NO_DRIVER, DRIVER_TOO_OLD or NO_DEVICE, with a message that says what would mend it.
+  NmGpuCode (*probe)(NmGpuDevice* devices, uint32_t capacity, uint32_t* count, NmGpuError* error);
+
+  /// Makes a context with its streams, activation buffers and pinned memory. `model` is copied.
+  NmGpuCode (*create)(const NmGpuOptions* options, const NmGpuModel* model, NmGpuContext** context,
+                      NmGpuError* error);
+  /// Waits for what is under way and frees everything; null is allowed; works after a sticky error.
+  void (*destroy)(NmGpuContext* context);
+  /// The context's last failure; stays until the next one. Never null.
+  const NmGpuError* (*last_error)(const NmGpuContext* context);
+
+  // Loading. Matrices and vectors are copied before the call returns.
+  /// A dense matrix (query, key, value, output, router, gate ... lmHead). layer is -1 where the role has
+  /// none.
+  NmGpuCode (*upload_matrix)(NmGpuContext* context, uint32_t role, int32_t layer, const NmGpuMatrix* matrix);
+  /// A norm weight, a bias or the shared expert's gate.
+  NmGpuCode (*upload_vector)(NmGpuContext* context, uint32_t role, int32_t layer, const float* values,
+                             uint32_t count);
+  /// Checks that all dense weights are there; INVALID_ARGUMENT names the first missing one.
+  NmGpuCode (*finish_upload)(NmGpuContext* context);
+  /// KV blocks of kKvBlockTokens positions over all layers; OUT_OF_MEMORY where they do not fit.
+  NmGpuCode (*allocate_kv)(NmGpuContext* context, uint32_t blocks);
+  /// VRAM slots for experts of at most `slot_bytes`; gets fewer than asked where memory ends, which is no
+  /// failure.
+  NmGpuCode (*allocate_slots)(NmGpuContext* context, uint32_t wanted, uint64_t slot_bytes, uint32_t* got);
+
+  /// Lets transfers read [data, data + size_bytes) directly; the memory must outlive the context or
+  /// unregister_host. Memory that cannot be registered still works, through the staging ring.
+  NmGpuCode (*register_host)(NmGpuContext* context, const void* data, uint64_t size_bytes);
+  NmGpuCode (*unregister_host)(NmGpuContext* context, const void* data);
+  /// Pinned host memory that the GPU reads in add_partial.
+  NmGpuCode (*allocate_host)(NmGpuContext* context, uint64_t size_bytes, void** data);
+  NmGpuCode (*free_host)(NmGpuContext* context, void* data);
+
+  // A step.
+  /// Checks and uploads the step, embeds its tokens. A step under way is abandoned (see abandon_step).
+  NmGpuCode (*begin_step)(NmGpuContext* context, const NmGpuStep* step);
+  /// Starts attention and, for a MoE layer, the router; for a dense layer also its feed-forward block. Layers
+  /// in order.
+  NmGpuCode (*run_attention)(NmGpuContext* context, uint32_t layer);
+  /// Blocks until the layer's routing is in host memory: the one synchronisation of a layer.
+  NmGpuCode (*wait_routing)(NmGpuContext* context, uint32_t layer, NmGpuRouting* routing);
+  /// Starts shared expert and the given experts; their weighted outputs join the residual stream.
+  NmGpuCode (*submit_experts)(NmGpuContext* context, const NmGpuExperts* experts);
+  /// Adds one NDP partial sum [T][H] (already weighted by the router) to the residual stream. Calls may come
+  /// in any order of `index` < num_partials; the sums are added in order of index, each as soon as those
+  /// before it are there. `partial` lies in memory of allocate_host and must stay unchanged until the next
+  /// wait_routing or wait_logits.
+  NmGpuCode (*add_partial)(NmGpuContext* context, uint32_t layer, uint32_t index, const float* partial);
+  /// Starts final norm and lm_head for the rows that the step asked for. `candidates` > 0 (at most 256): the
+  /// top of each row is chosen on the GPU and only that much is copied; 0: whole rows.
+  NmGpuCode (*run_logits)(NmGpuContext* context, uint32_t candidates);
+  NmGpuCode (*wait_logits)(NmGpuContext* context, NmGpuLogits* logits);
+  /// Gives up the step under way; KV positions it wrote are written again by a later step.
+  NmGpuCode (*abandon_step)(NmGpuContext* context);
+
+  // Transfers. Order: as submitted; the device waits for readers of the slot to finish.
+  /// Copies (or, with unified memory, hands over) an expert into a slot. The slices stay unchanged and mapped
+  /// until the transfer is complete; with unified memory until the slot gets another expert.
+  NmGpuCode (*transfer)(NmGpuContext* context, uint32_t slot, const NmGpuExpert* expert);
+  /// Slots whose transfer completed since the last call.
+  NmGpuCode (*completed_transfers)(NmGpuContext* context, int32_t* slots, uint32_t capacity, uint32_t* count);
+
+  // Looking in.
+  NmGpuCode (*memory)(NmGpuContext* context, NmGpuMemory* memory);
+  double (*now_us)(NmGpuContext* context);
+  NmGpuCode (*layer_times)(NmGpuContext* context, uint32_t layer, NmGpuLayerTimes* times);
+  /// Takes up to `capacity` finished entries of the timeline, oldest first.
+  NmGpuCode (*take_events)(NmGpuContext* context, NmGpuEvent* events, uint32_t capacity, uint32_t* count);
+
+  /// Emulated backend only, else null: fault `kind` at the n-th (from 1) operation of its kind from now on,
+  /// in this process. NEARMOE_GPU_FAULT=<kind>:<n> does the same from the start.
+  void (*inject_fault)(int32_t kind, uint64_t n);
+} NmGpuBackend;
+
+/// The backend's table, or null where it speaks another ABI than `abi`.
+const NmGpuBackend* nm_gpu_open(uint32_t abi);
+typedef const NmGpuBackend* (*NmGpuOpen)(uint32_t abi);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif
