@@ -1,0 +1,40 @@
+/**
+ * The list of all families, and the choice of one for a config.json. A new family is added here and nowhere else.
+ */
+import type { ConfigReader } from '../config.js';
+import type { Family } from './family.js';
+import { granitemoe } from './granitemoe.js';
+import { mixtral } from './mixtral.js';
+import { olmoe } from './olmoe.js';
+import { phimoe } from './phimoe.js';
+import { qwen2Moe } from './qwen2-moe.js';
+import { qwen3Moe } from './qwen3-moe.js';
+
+export const FAMILIES: readonly Family[] = [qwen3Moe, qwen2Moe, mixtral, olmoe, phimoe, granitemoe];
+
+/**
+ * The family that `model_type` (or, without it, `architectures`) names. Throws ModelFormatError:
+ * ERR_MODEL_UNSUPPORTED with the list of known families, or a contradiction between the two keys.
+ */
+export function familyOf(config: ConfigReader): Family {
+  const known = FAMILIES.map((family) => family.modelType).join(', ');
+  const byClass = FAMILIES.find((family) => config.texts('architectures', []).includes(family.className));
+  if (!config.has('model_type')) {
+    if (byClass !== undefined) return byClass;
+    throw config.unsupported('model_type', `one of ${known}`, undefined);
+  }
+  const modelType = config.text('model_type', undefined);
+  const family = FAMILIES.find((candidate) => candidate.modelType === modelType);
+  if (family === undefined) {
+    throw config.unsupported(
+      'model_type',
+      `one of ${known}`,
+      modelType,
+      'docs/adding-a-model.md shows how to add one.',
+    );
+  }
+  if (byClass !== undefined && byClass !== family) {
+    throw config.contradiction('model_type', modelType, 'architectures', byClass.className);
+  }
+  return family;
+}

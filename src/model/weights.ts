@@ -1,0 +1,202 @@
+/**
+ * Which weights a ModelSpec needs, and where a checkpoint keeps each of them: the step from names to row ranges.
+ * Called by open-model.ts for every format. Names every missing, misshapen and surplus tensor; reads no values.
+ */
+import { ModelFormatError } from '../errors.js';
+import type { WeightName, WeightNames } from './families/family.js';
+import type { LayerSpec, ModelSpec, WeightRole, WeightSource } from './model-spec.js';
+import type { TensorIndex, TensorInfo } from './tensor-index.js';
+
+/** A matrix [rows, cols] (a vector has one row) that the model computes with. */
+export type WeightNeed = { role: WeightRole; layer: number; expert: number; rows: number; cols: number };
+
+type Shape = [role: WeightRole, rows: number, cols: number];
+
+/** All weights of a model in the order of its computation. */
+export function* neededWeights(spec: ModelSpec): Generator<WeightNeed> {
+  const { hiddenSize: hidden, vocabSize } = spec;
+  const withBias = spec.norm.kind === 'layer';
+  yield need(['embedding', vocabSize, hidden], -1, -1);
+  for (const [layer, layerSpec] of spec.layers.entries()) {
+    for (const shape of attentionShapes(layerSpec, hidden, withBias)) yield need(shape, layer, -1);
+    yield* ffnNeeds(layerSpec, hidden, layer);
+  }
+  yield need(['finalNorm', 1, hidden], -1, -1);
+  if (withBias) yield need(['finalNormBias', 1, hidden], -1, -1);
+  if (!spec.tiedEmbeddings) yield need(['lmHead', vocabSize, hidden], -1, -1);
+  if (spec.lmHeadBias) yield need(['lmHeadBias', 1, vocabSize], -1, -1);
+}
+
+function need([role, rows, cols]: Shape, layer: number, expert: number): WeightNeed {
+  return { role, layer, expert, rows, cols };
+}
+
+function attentionShapes({ attention }: LayerSpec, hidden: number, withNormBias: boolean): Shape[] {
+  const { numHeads, numKvHeads, headDim, qkNorm } = attention;
+  const [queryRows, keyRows] = [numHeads * headDim, numKvHeads * headDim];
+  const shapes: Shape[] = [
+    ['attentionNorm', 1, hidden],
+    ['query', queryRows, hidden],
+    ['key', keyRows, hidden],
+    ['value', keyRows, hidden],
+    ['output', hidden, queryRows],
+    ['ffnNorm', 1, hidden],
+  ];
+  if (withNormBias) shapes.push(['attentionNormBias', 1, hidden], ['ffnNormBias', 1, hidden]);
+  if (attention.qkvBias)
+    shapes.push(['queryBias', 1, queryRows], ['keyBias', 1, keyRows], ['valueBias', 1, keyRows]);
+  if (attention.outputBias) shapes.push(['outputBias', 1, hidden]);
+  if (qkNorm === 'head') shapes.push(['queryNorm', 1, headDim], ['keyNorm', 1, headDim]);
+  if (qkNorm === 'full') shapes.push(['queryNorm', 1, queryRows], ['keyNorm', 1, keyRows]);
+  return shapes;
+}
+
+function* ffnNeeds({ ffn }: LayerSpec, hidden: number, layer: number): Generator<WeightNeed> {
+  const width = ffn.intermediateSize;
+  if (ffn.kind === 'dense') {
+    yield need(['gate', width, hidden], layer, -1);
+    yield need(['up', width, hidden], layer, -1);
+    yield need(['down', hidden, width], layer, -1);
+    return;
+  }
+  yield need(['router', ffn.numExperts, hidden], layer, -1);
+  for (let expert = 0; expert < ffn.numExperts; expert++) {
+    yield need(['expertGate', width, hidden], layer, expert);
+    yield need(['expertUp', width, hidden], layer, expert);
+    yield need(['expertDown', hidden, width], layer, expert);
+  }
+  if (ffn.sharedExpert === undefined) return;
+  const shared = ffn.sharedExpert.intermediateSize;
+  yield need(['sharedGate', shared, hidden], layer, -1);
+  yield need(['sharedUp', shared, hidden], layer, -1);
+  yield need(['sharedDown', hidden, shared], layer, -1);
+  if (ffn.sharedExpert.gate === 'sigmoid') yield need(['sharedExpertGate', 1, hidden], layer, -1);
+}
+
+/** Tensors that checkpoints may hold though nothing computes with them. */
+const IGNORED = [/\.rotary_emb\.inv_freq$/];
+
+export type ResolveOptions = {
+  /** Names of further tensors that may be there unused. */
+  ignored?: readonly string[];
+  /** For errors about the checkpoint as a whole: its folder or file. */
+  path: string;
+};
+
+/**
+ * A source for each weight of the spec. Throws ModelFormatError: ERR_WEIGHT_MISSING, ERR_WEIGHT_SURPLUS, or
+ * ERR_MODEL_FORMAT for a wrong shape.
+ */
+export function resolveWeights(
+  spec: ModelSpec,
+  names: WeightNames,
+  tensors: TensorIndex,
+  options: ResolveOptions,
+): WeightSource[] {
+  const sources: WeightSource[] = [];
+  const missing: string[] = [];
+  const used = new Set<string>();
+  for (const weight of neededWeights(spec)) {
+    const source = findSource(weight, spec, names, tensors);
+    if (typeof source === 'string') missing.push(source);
+    else {
+      sources.push(source);
+      used.add(source.tensor);
+    }
+    // A checkpoint of another model would fill the list; the first few names tell as much.
+    if (missing.length >= MAX_LISTED) break;
+  }
+  if (missing.length > 0) throw missingError(missing, options.path);
+  checkSurplus(tensors, used, spec, options);
+  return sources;
+}
+
+const MAX_LISTED = 8;
+
+function missingError(missing: string[], path: string): ModelFormatError {
+  const [first = '', ...others] = missing;
+  const more = others.length === 0 ? '' : ` (also missing: ${others.join(', ')})`;
+  return new ModelFormatError({
+    code: 'ERR_WEIGHT_MISSING',
+    file: path,
+    field: first,
+    expected: 'a tensor of this name',
+    got: `none${more}`,
+  });
+}
+
+/** The weight's source, or the name that is missing. */
+function findSource(
+  weight: WeightNeed,
+  spec: ModelSpec,
+  names: WeightNames,
+  tensors: TensorIndex,
+): WeightSource | string {
+  let wanted = '';
+  for (const name of names[weight.role] ?? []) {
+    const template = typeof name === 'string' ? name : name.tensor;
+    const tensorName = template.replace('{layer}', `${weight.layer}`).replace('{expert}', `${weight.expert}`);
+    wanted ||= tensorName;
+    const tensor = tensors.get(tensorName);
+    if (tensor !== undefined) return viewOf(weight, name, tensor, spec, tensors);
+  }
+  return wanted || `${weight.role} of layer ${weight.layer}`;
+}
+
+function viewOf(
+  weight: WeightNeed,
+  name: WeightName,
+  tensor: TensorInfo,
+  spec: ModelSpec,
+  tensors: TensorIndex,
+): WeightSource {
+  const { role, layer, expert, rows, cols } = weight;
+  const view = typeof name === 'string' ? { tensor: name, part: 0, parts: 1 } : name;
+  const blockRows = rows * view.parts;
+  const stacked = expert >= 0 && !view.tensor.includes('{expert}');
+  const shape = stacked ? [numExpertsOf(spec, layer), blockRows, cols] : [blockRows, cols];
+  const vector = !stacked && blockRows === 1 && tensor.shape.length === 1;
+  const expected = vector ? [cols] : shape;
+  if (tensor.shape.length !== expected.length || tensor.shape.some((dim, i) => dim !== expected[i])) {
+    throw new ModelFormatError({
+      file: tensors.pathOf(tensor),
+      field: tensor.name,
+      expected: `shape ${JSON.stringify(expected)}, as the config says`,
+      got: `shape ${JSON.stringify(tensor.shape)}`,
+      offset: tensor.offsetBytes,
+    });
+  }
+  const firstRow = (stacked ? expert * blockRows : 0) + view.part * rows;
+  return { role, layer, expert, tensor: tensor.name, firstRow, rows, cols };
+}
+
+function numExpertsOf(spec: ModelSpec, layer: number): number {
+  const ffn = spec.layers[layer]?.ffn;
+  return ffn?.kind === 'moe' ? ffn.numExperts : 0;
+}
+
+function checkSurplus(
+  tensors: TensorIndex,
+  used: Set<string>,
+  spec: ModelSpec,
+  options: ResolveOptions,
+): void {
+  const ignored = new Set(options.ignored);
+  // Tied checkpoints may hold the shared matrix under both names.
+  if (spec.tiedEmbeddings) ignored.add('lm_head.weight');
+  const surplus = [...tensors].filter(
+    ({ name }) => !used.has(name) && !ignored.has(name) && !IGNORED.some((pattern) => pattern.test(name)),
+  );
+  const [first] = surplus;
+  if (first === undefined) return;
+  const others = surplus.slice(1, MAX_LISTED).map((tensor) => tensor.name);
+  const more = others.length === 0 ? '' : ` and ${surplus.length - 1} more (${others.join(', ')})`;
+  throw new ModelFormatError({
+    code: 'ERR_WEIGHT_SURPLUS',
+    file: tensors.pathOf(first),
+    field: first.name,
+    expected: `only tensors that a ${spec.architecture} model of this config has`,
+    got: `this one${more}`,
+    hint: 'The config may describe another model than the weights.',
+  });
+}
