@@ -1,0 +1,83 @@
+/**
+ * Scheduling policies and prefetch predictors by name. The engine creates them here from its options; the simulator
+ * adds its own with registerScheduler and registerPredictor. Names are what --policy and --prefetch take.
+ */
+import { OptionError } from '../errors.js';
+import type { ExpertCache } from '../placement/expert-cache.js';
+import { GpuOnDemandScheduler } from './baselines/gpu-on-demand.js';
+import { NdpOnlyScheduler } from './baselines/ndp-only.js';
+import { StaticSplitScheduler } from './baselines/static-split.js';
+import type { PredictorEntry } from './predictors/predictor.js';
+import { Prefetcher, type PrefetcherOptions } from './prefetcher.js';
+import type { Costs, Scheduler, SchedulerEntry, SchedulerShape } from './scheduler.js';
+
+/** Prefetch without a predictor. */
+export const PREFETCH_OFF = 'off';
+
+const schedulers = new Map<string, SchedulerEntry>();
+const predictors = new Map<string, PredictorEntry>();
+
+/** Adds a policy; a name that is taken is refused with OptionError. */
+export function registerScheduler(entry: SchedulerEntry): void {
+  if (schedulers.has(entry.name)) throw new OptionError('policy', 'a new name', entry.name);
+  schedulers.set(entry.name, entry);
+}
+
+/** Adds a predictor; a name that is taken is refused with OptionError. */
+export function registerPredictor(entry: PredictorEntry): void {
+  if (entry.name === PREFETCH_OFF || predictors.has(entry.name)) {
+    throw new OptionError('prefetch', 'a new name', entry.name);
+  }
+  predictors.set(entry.name, entry);
+}
+
+/** Every policy, in order of registration. */
+export function schedulerEntries(): readonly SchedulerEntry[] {
+  return [...schedulers.values()];
+}
+
+/** Every value of the prefetch option: 'off' and the predictors in order of registration. */
+export function prefetchNames(): readonly string[] {
+  return [PREFETCH_OFF, ...predictors.keys()];
+}
+
+/** Throws OptionError for an unknown name. */
+export function createScheduler(name: string, shape: SchedulerShape): Scheduler {
+  const entry = schedulers.get(name);
+  if (entry === undefined) throw new OptionError('policy', oneOf([...schedulers.keys()]), name);
+  return entry.create(shape);
+}
+
+/** A prefetcher over `cache`; throws OptionError for an unknown name. */
+export function createPrefetcher(
+  name: string,
+  layers: number,
+  cache: ExpertCache,
+  costs: Costs,
+  options?: PrefetcherOptions,
+): Prefetcher {
+  if (name === PREFETCH_OFF) return new Prefetcher(cache, costs, undefined, options);
+  const entry = predictors.get(name);
+  if (entry === undefined) throw new OptionError('prefetch', oneOf(prefetchNames()), name);
+  return new Prefetcher(cache, costs, entry.create(layers, cache.numExperts), options);
+}
+
+function oneOf(names: readonly string[]): string {
+  return `one of ${names.map((name) => `"${name}"`).join(', ')}`;
+}
+
+registerScheduler({
+  name: 'gpu-on-demand',
+  description: 'every expert on the GPU, copied when routed',
+  create: (shape) => new GpuOnDemandScheduler(shape),
+});
+registerScheduler({
+  name: 'ndp-only',
+  description: 'every expert near its memory',
+  create: (shape) => new NdpOnlyScheduler(shape),
+});
+registerScheduler({
+  name: 'static-split',
+  description: 'the first experts of each layer on the GPU, the others near their memory',
+  create: (shape) => new StaticSplitScheduler(shape),
+});
