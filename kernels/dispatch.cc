@@ -1,0 +1,132 @@
+// Chooses the op table at run time: what the CPU reports, what the operating system saves on a context
+// switch, and what NEARMOE_ISA or the caller forces. Compiled for the baseline ISA; calls nothing that needs
+// more.
+#include <cstdlib>
+#include <cstring>
+
+#include "tables.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+namespace nearmoe {
+namespace {
+
+#if defined(__x86_64__)
+struct CpuidLeaf {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+};
+
+CpuidLeaf cpuid(unsigned leaf, unsigned subleaf) {
+  CpuidLeaf out;
+  if (!__get_cpuid_count(leaf, subleaf, &out.eax, &out.ebx, &out.ecx, &out.edx)) return {};
+  return out;
+}
+
+bool has(unsigned word, int bit) { return ((word >> bit) & 1u) != 0; }
+
+/// Register state the operating system saves (XCR0), 0 where it does not use XSAVE.
+unsigned saved_state() {
+  if (!has(cpuid(1, 0).ecx, 27)) return 0;
+  unsigned low = 0, high = 0;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return low;
+}
+
+constexpr unsigned kAvxState = 0x6, kAvx512State = 0xe6, kTileState = 0x60000;
+
+[[maybe_unused]] bool runs_avx2() {
+  const CpuidLeaf basic = cpuid(1, 0);
+  return has(basic.ecx, 28) && has(basic.ecx, 12) && has(basic.ecx, 29) && has(cpuid(7, 0).ebx, 5) &&
+         (saved_state() & kAvxState) == kAvxState;
+}
+
+[[maybe_unused]] bool runs_avxvnni() { return runs_avx2() && has(cpuid(7, 1).eax, 4); }
+
+/// F, DQ, BW, VL, VNNI and BF16.
+[[maybe_unused]] bool runs_avx512() {
+  const CpuidLeaf features = cpuid(7, 0);
+  return runs_avx2() && has(features.ebx, 16) && has(features.ebx, 17) && has(features.ebx, 30) &&
+         has(features.ebx, 31) && has(features.ecx, 11) && has(cpuid(7, 1).eax, 5) &&
+         (saved_state() & kAvx512State) == kAvx512State;
+}
+
+/// AMX tiles with int8; Linux hands out the tile state only to processes that ask for it.
+[[maybe_unused]] bool runs_amx() {
+#if defined(__linux__)
+  const CpuidLeaf features = cpuid(7, 0);
+  if (!runs_avx512() || !has(features.edx, 24) || !has(features.edx, 25)) return false;
+  if ((saved_state() & kTileState) != kTileState) return false;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+#endif
+
+#if defined(__aarch64__)
+[[maybe_unused]] bool runs_neon() {
+#if defined(__linux__)
+  constexpr unsigned long kDotProduct = 1ul << 20, kHalfFloat = 1ul << 10;  // HWCAP_ASIMDDP, HWCAP_ASIMDHP
+  const unsigned long capabilities = getauxval(AT_HWCAP);
+  return (capabilities & kDotProduct) && (capabilities & kHalfFloat);
+#else
+  return true;
+#endif
+}
+#endif
+
+struct Candidate {
+  const OpTable* table;
+  bool (*runs)();
+};
+
+// Slowest first.
+constexpr Candidate kCandidates[] = {
+    {&kScalarOps, [] { return true; }},
+#if defined(NEARMOE_HAVE_AVX2)
+    {&kAvx2Ops, runs_avx2},
+#endif
+#if defined(NEARMOE_HAVE_AVXVNNI)
+    {&kAvxvnniOps, runs_avxvnni},
+#endif
+#if defined(NEARMOE_HAVE_AVX512)
+    {&kAvx512Ops, runs_avx512},
+#endif
+#if defined(NEARMOE_HAVE_AMX)
+    {&kAmxOps, runs_amx},
+#endif
+#if defined(NEARMOE_HAVE_NEON)
+    {&kNeonOps, runs_neon},
+#endif
+};
+
+}  // namespace
+
+const OpTable* select_ops(const char* forced_isa) {
+  if (!forced_isa || !*forced_isa) forced_isa = std::getenv("NEARMOE_ISA");
+  const OpTable* best = nullptr;
+  for (const Candidate& candidate : kCandidates) {
+    if (forced_isa && *forced_isa && std::strcmp(forced_isa, candidate.table->isa) != 0) continue;
+    if (candidate.runs()) best = candidate.table;
+  }
+  return best;
+}
+
+size_t runnable_ops(const OpTable** out, size_t capacity) {
+  size_t count = 0;
+  for (const Candidate& candidate : kCandidates) {
+    if (count < capacity && candidate.runs()) out[count++] = candidate.table;
+  }
+  return count;
+}
+
+}  // namespace nearmoe
