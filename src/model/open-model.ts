@@ -1,0 +1,91 @@
+/**
+ * Everything about a model that can be known without reading its weights: opens a folder of the Hub's format or a
+ * GGUF file, checks it, and returns spec, weight sources, tokenizer and templates. Called by the engine's worker, by
+ * `inspect` and by `plan`. Maps and copies no weights.
+ */
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+import { ModelFormatError } from '../errors.js';
+import { ChatTemplate, type ChatTemplateTexts, readTemplateTexts } from './chat-template.js';
+import { ConfigReader } from './config.js';
+import { familyOf } from './families/registry.js';
+import { type GenerationConfig, readGenerationConfig } from './generation-config.js';
+import { readJsonObject, readTextFile } from './json-file.js';
+import type { ModelSpec, WeightSource } from './model-spec.js';
+import { readSafetensorsFolder } from './safetensors-folder.js';
+import type { TensorIndex } from './tensor-index.js';
+import { Tokenizer } from './tokenizer.js';
+import { resolveWeights } from './weights.js';
+
+export type OpenedModel = {
+  /** As given. */
+  path: string;
+  source: 'hub' | 'gguf';
+  spec: ModelSpec;
+  /** One entry for each weight of the spec, in the order of computation. */
+  weights: WeightSource[];
+  /** Where the tensors that `weights` names lie. */
+  tensors: TensorIndex;
+  tokenizer: Tokenizer;
+  chatTemplate: ChatTemplate;
+  generation: GenerationConfig;
+};
+
+/**
+ * Opens and checks a model. Throws ModelFormatError (ERR_MODEL_NOT_FOUND, ERR_MODEL_FORMAT, ERR_MODEL_UNSUPPORTED,
+ * ERR_WEIGHT_MISSING, ERR_WEIGHT_SURPLUS) and TokenizerError.
+ */
+export function openModel(path: string): OpenedModel {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (stat === undefined) {
+    throw new ModelFormatError({
+      code: 'ERR_MODEL_NOT_FOUND',
+      file: path,
+      expected: 'a model folder or a .gguf file',
+      got: 'nothing at this path',
+    });
+  }
+  return openHubFolder(path);
+}
+
+function openHubFolder(folder: string): OpenedModel {
+  const configPath = join(folder, 'config.json');
+  const values = readJsonObject(configPath);
+  if (values === undefined) {
+    throw new ModelFormatError({
+      code: 'ERR_MODEL_NOT_FOUND',
+      file: configPath,
+      expected: "the model's configuration",
+      got: 'no such file',
+    });
+  }
+  const config = new ConfigReader(values, configPath);
+  const family = familyOf(config);
+  const spec = family.readSpec(config);
+  const tokenizer = Tokenizer.fromFolder(folder);
+  const tensors = readSafetensorsFolder(folder);
+  const generationPath = join(folder, 'generation_config.json');
+  const generation = readJsonObject(generationPath);
+  return {
+    path: folder,
+    source: 'hub',
+    spec,
+    weights: resolveWeights(spec, family.hubNames, tensors, { path: folder }),
+    tensors,
+    tokenizer,
+    chatTemplate: new ChatTemplate(readChatTemplates(folder), tokenizer.specialTokens),
+    generation: readGenerationConfig(
+      generation && new ConfigReader(generation, generationPath),
+      config,
+      tokenizer.specialTokenId('eos_token'),
+    ),
+  };
+}
+
+/** chat_template.jinja goes before tokenizer_config.json, as in transformers. */
+function readChatTemplates(folder: string): ChatTemplateTexts {
+  const text = readTextFile(join(folder, 'chat_template.jinja'));
+  if (text !== undefined) return { default: text };
+  const configPath = join(folder, 'tokenizer_config.json');
+  return readTemplateTexts(readJsonObject(configPath)?.chat_template, configPath);
+}
