@@ -29,9 +29,9 @@ export type {
   RoutingRecord,
   Timings,
   TokenLogprob,
-  TraceEvent,
   Usage,
 } from './engine/result.js';
+export type { TraceSpan } from './trace/chrome.js';
 
 /** A loaded model. One engine worker computes; requests made at the same time share its steps. */
 export class Model implements AsyncDisposable {

@@ -10,7 +10,15 @@ import type { Sequence } from './sequence.js';
 /** `count` tokens of the sequence from `sequence.computed` on. */
 export type StepEntry = { sequence: Sequence; count: number };
 
-export type BatchLimits = { maxBatchTokens: number; maxSequences: number };
+export type BatchLimits = {
+  maxBatchTokens: number;
+  maxSequences: number;
+  /**
+   * Computes an answer anew token by token, as it was computed at first: for models whose rotary frequencies change
+   * with the length, where a chunk of it would be rotated otherwise.
+   */
+  recomputeByToken: boolean;
+};
 
 export class Batcher {
   #limits: BatchLimits;
@@ -59,9 +67,15 @@ export class Batcher {
     const prefills = ready.filter((sequence) => sequence.pending > 1);
     // What is left goes to the prefills in equal shares, so that a long prompt does not hold up a short one.
     prefills.forEach((sequence, index) => {
-      take(sequence, Math.min(sequence.pending, Math.ceil(budget / (prefills.length - index))));
+      take(sequence, Math.min(this.#chunk(sequence), Math.ceil(budget / (prefills.length - index))));
     });
     return entries;
+  }
+
+  /** Tokens of the sequence that one step may compute. */
+  #chunk({ computed, promptLength, pending }: Sequence): number {
+    if (!this.#limits.recomputeByToken) return pending;
+    return computed < promptLength ? Math.min(pending, promptLength - computed) : 1;
   }
 
   /** The step was computed: its tokens are in the KV cache now. */

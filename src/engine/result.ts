@@ -2,6 +2,7 @@
  * What the engine reports: the result of a request and the plan of a loaded model. Plain data that crosses from the
  * worker to the main thread; llm.ts re-exports the types. No computation lives here.
  */
+import type { TraceSpan } from '../trace/chrome.js';
 
 /** Why generation ended: an end-of-text token, a stop text, maxTokens, the context's end, or the reader left. */
 export type FinishReason = 'eos' | 'stop' | 'length' | 'context' | 'cancelled';
@@ -41,13 +42,15 @@ export type ExpertStats = {
   /** Experts copied ahead of need, and how many of them were used before they were evicted. */
   prefetched: number;
   prefetchUsed: number;
-  evicted: number;
+  evictions: number;
   bytesMoved: number;
 };
 
 /** Busy times over all steps that this request took part in. */
 export type DeviceStats = {
   gpuBusyMs: number;
+  /** From the start of each layer's attention to its routing, on whichever device runs it. */
+  attentionMs: number;
   transferBusyMs: number;
   /** Per NDP unit, on experts. */
   unitBusyMs: number[];
@@ -74,9 +77,6 @@ export type RoutingRecord = {
   ids: Uint16Array;
 };
 
-/** One span of a lane, microseconds of the device's clock. Lanes: "unit 0", "gpu", "transfer", "engine". */
-export type TraceEvent = { lane: string; name: string; layer: number; startUs: number; endUs: number };
-
 export type GenerateResult = {
   text: string;
   tokenIds: number[];
@@ -93,8 +93,8 @@ export type GenerateResult = {
   logits?: { rows: number; vocabSize: number; values: Float32Array };
   /** With `recordRouting`. */
   routing?: RoutingRecord;
-  /** With `trace`. */
-  trace?: TraceEvent[];
+  /** With `trace`: spans of the lanes "engine", "gpu", "transfer", "unit 0", ... */
+  trace?: TraceSpan[];
 };
 
 /** Bytes of one kind of data in one place ("unit 0", "host", "vram"). */

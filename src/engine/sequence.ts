@@ -36,6 +36,14 @@ export class Sequence {
     return this.#length - this.computed;
   }
 
+  /**
+   * Sequence length that position-dependent frequencies (dynamic and longrope scaling) belong to when `count` more
+   * tokens are computed: the whole prompt for each of its chunks, then the length so far.
+   */
+  ropeLength(count: number): number {
+    return Math.max(this.promptLength, this.computed + count);
+  }
+
   get generated(): number {
     return this.#length - this.promptLength;
   }

@@ -4,9 +4,9 @@ import { Batcher, type StepEntry } from '../../../src/engine/batcher.js';
 import { blocksFor, KvBlocks } from '../../../src/engine/kv-blocks.js';
 import { Sequence } from '../../../src/engine/sequence.js';
 
-function setup(blocks: number, maxBatchTokens: number, maxSequences = 8) {
+function setup(blocks: number, maxBatchTokens: number, maxSequences = 8, recomputeByToken = false) {
   const kv = new KvBlocks(blocks);
-  return { kv, batcher: new Batcher({ maxBatchTokens, maxSequences }, kv) };
+  return { kv, batcher: new Batcher({ maxBatchTokens, maxSequences, recomputeByToken }, kv) };
 }
 
 const sequence = (id: number, promptLength: number, capacity = 200) =>
@@ -85,6 +85,21 @@ describe('Batcher', () => {
     batcher.remove(old);
     expect(kv.freeCount).toBe(3);
     expect([...step(batcher)]).toEqual([[2, 33]]);
+  });
+
+  it('computes an answer anew token by token where chunks would change it', () => {
+    const { batcher } = setup(2, 64, 1, true);
+    const one = sequence(1, 40);
+    batcher.add(one);
+    for (let i = 0; i < 4; i++) step(batcher);
+    one.paused = true;
+    const other = sequence(2, 40);
+    batcher.add(other);
+    step(batcher);
+    batcher.remove(other);
+    one.paused = false;
+    expect([1, 2, 3, 4].map(() => step(batcher).get(1))).toEqual([40, 1, 1, 1]);
+    expect(one.length).toBe(44);
   });
 
   it('a sequence whose reader lags takes no part and yields its blocks and its place', () => {

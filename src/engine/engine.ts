@@ -1,0 +1,260 @@
+/**
+ * The engine of one loaded model: takes requests, computes them together step by step, reports text and results.
+ * Driven by worker.ts, which calls step() while there is work; synchronous, on the worker's thread. With a device in
+ * virtual time the same code runs in simulation.
+ */
+import type { Device } from '../device/device.js';
+import { DeviceError, PromptError } from '../errors.js';
+import { checkTokenIds } from '../model/tokenizer.js';
+import { GENERATE_DEFAULTS, type RequestOptions } from '../options.js';
+import { Batcher, type BatchLimits, type StepEntry } from './batcher.js';
+import type { Forward, StepOutput } from './forward.js';
+import { blocksFor, KvBlocks } from './kv-blocks.js';
+import { ENGINE_SLOT, type StepPart, UNREAD_PARTS } from './messages.js';
+import { Request, type RequestParams, type TextStream } from './request.js';
+import type { GenerateResult } from './result.js';
+import { RoutingRecorder } from './routing-recorder.js';
+import { randomSeed, type SamplingParams } from './sampler.js';
+import { Sequence } from './sequence.js';
+
+/** What the engine needs of a loaded model. */
+export type EngineParts = {
+  device: Device;
+  forward: Forward;
+  vocabSize: number;
+  numExperts: number;
+  topK: number;
+  maxContext: number;
+  kvBlocks: number;
+  limits: BatchLimits;
+  eosIds: ReadonlySet<number>;
+  /** Sampling of the model's generation_config.json. */
+  sampling: Partial<Omit<SamplingParams, 'seed'>>;
+  textStream: () => TextStream;
+  /** One flag per slot; other than 0: cancelled. */
+  cancelFlags: Int32Array;
+};
+
+export type EngineEvents = {
+  step(parts: StepPart[]): void;
+  finished(id: number, result: GenerateResult): void;
+  failed(id: number, error: unknown): void;
+};
+
+export class Engine {
+  #parts: EngineParts;
+  #events: EngineEvents;
+  #batcher: Batcher;
+  #requests = new Map<number, Request>();
+  #tracing = false;
+
+  constructor(parts: EngineParts, events: EngineEvents) {
+    this.#parts = parts;
+    this.#events = events;
+    this.#batcher = new Batcher(parts.limits, new KvBlocks(parts.kvBlocks));
+  }
+
+  /** Unfinished requests. */
+  get requestCount(): number {
+    return this.#requests.size;
+  }
+
+  /** Takes a request in. Throws PromptError. */
+  add(id: number, cancelSlot: number, prompt: Int32Array, options: RequestOptions): void {
+    const { maxContext, vocabSize, device, forward } = this.#parts;
+    checkPrompt(prompt, vocabSize, maxContext);
+    const params = this.#paramsOf(options);
+    const capacity = Math.min(prompt.length + params.maxTokens, maxContext);
+    const sequence = new Sequence(id, cancelSlot, prompt, capacity);
+    const { numExperts, topK, eosIds } = this.#parts;
+    const request = new Request({
+      sequence,
+      params,
+      eosIds,
+      vocabSize,
+      text: this.#parts.textStream(),
+      routing: options.recordRouting
+        ? new RoutingRecorder(sequence, forward.moeLayers, numExperts, topK)
+        : undefined,
+      units: device.info.units,
+      hasGpu: device.info.gpu !== 'off',
+      arrivedUs: device.nowUs(),
+    });
+    this.#requests.set(id, request);
+    this.#batcher.add(sequence);
+  }
+
+  /** Ends a request with what it has; unknown ids (it may just have ended) are ignored. */
+  cancel(id: number): void {
+    const request = this.#requests.get(id);
+    if (request === undefined) return;
+    request.finish('cancelled');
+    this.#close([request]);
+  }
+
+  /** The reader has taken `parts` more parts. */
+  acknowledge(id: number, parts: number): void {
+    const request = this.#requests.get(id);
+    if (request === undefined) return;
+    request.unread -= parts;
+    request.sequence.paused = request.unread >= UNREAD_PARTS;
+  }
+
+  /** Computes one step. False where there is nothing to compute: no request, or all of their readers lag. */
+  step(): boolean {
+    this.#cancelFlagged();
+    const entries = this.#batcher.next();
+    if (entries.length === 0) return false;
+    const startUs = this.#parts.device.nowUs();
+    this.#setTracing(entries);
+    try {
+      const output = this.#parts.forward.run(entries);
+      // An aborted step has changed nothing; it is done again without the sequences that were cancelled.
+      if (output.status === 'aborted') this.#requireFlagged(entries);
+      else this.#complete(entries, output, startUs);
+    } catch (error) {
+      this.#fail(entries, error);
+    }
+    return true;
+  }
+
+  /** Ends all requests with an error. */
+  failAll(error: unknown): void {
+    for (const request of this.#requests.values()) this.#failOne(request, error);
+  }
+
+  #complete(entries: readonly StepEntry[], output: StepOutput, startUs: number): void {
+    const { device, vocabSize } = this.#parts;
+    this.#recordRouting(entries);
+    this.#batcher.advance(entries);
+    const computedUs = device.nowUs();
+    const requests = entries.flatMap(({ sequence }) => this.#requests.get(sequence.id) ?? []);
+    let row = 0;
+    for (const request of requests) {
+      request.addStep(output.costs, startUs);
+      if (request.sequence.pending > 0) continue;
+      request.accept(output.logits.subarray(row * vocabSize, (row + 1) * vocabSize), device.nowUs());
+      row++;
+    }
+    if (row !== output.rows) throw new DeviceError(`the step gave ${output.rows} rows of logits, not ${row}`);
+    this.#trace(requests, startUs, computedUs);
+    const over = requests.filter((request) => request.finishReason !== undefined);
+    this.#emit(requests);
+    this.#close(over);
+  }
+
+  /** Sends what became certain; a request whose reader has too much unread pauses. */
+  #emit(requests: readonly Request[]): void {
+    const parts: StepPart[] = [];
+    for (const request of requests) {
+      const text = request.takeText();
+      const progress = request.progress;
+      if (text !== '') request.unread++;
+      request.sequence.paused = request.unread >= UNREAD_PARTS;
+      if (text !== '' || progress.phase === 'prefill') parts.push({ id: request.id, text, progress });
+    }
+    if (parts.length > 0) this.#events.step(parts);
+  }
+
+  #close(requests: readonly Request[]): void {
+    for (const request of requests) {
+      const rest = request.takeText();
+      if (rest !== '') this.#events.step([{ id: request.id, text: rest, progress: request.progress }]);
+      this.#remove(request);
+      this.#events.finished(request.id, request.result(this.#parts.device.nowUs()));
+    }
+  }
+
+  #remove(request: Request): void {
+    this.#requests.delete(request.id);
+    this.#batcher.remove(request.sequence);
+  }
+
+  #failOne(request: Request, error: unknown): void {
+    this.#remove(request);
+    this.#events.failed(request.id, error);
+  }
+
+  #fail(entries: readonly StepEntry[], error: unknown): void {
+    for (const { sequence } of entries) {
+      const request = this.#requests.get(sequence.id);
+      if (request !== undefined) this.#failOne(request, error);
+    }
+  }
+
+  #isFlagged({ cancelSlot }: Sequence): boolean {
+    return cancelSlot > ENGINE_SLOT && Atomics.load(this.#parts.cancelFlags, cancelSlot) !== 0;
+  }
+
+  #cancelFlagged(): void {
+    for (const request of this.#requests.values())
+      if (this.#isFlagged(request.sequence)) this.cancel(request.id);
+  }
+
+  #requireFlagged(entries: readonly StepEntry[]): void {
+    if (entries.some(({ sequence }) => this.#isFlagged(sequence))) return;
+    throw new DeviceError('the device aborted a step that nobody cancelled');
+  }
+
+  #recordRouting(entries: readonly StepEntry[]): void {
+    let row = 0;
+    for (const { sequence, count } of entries) {
+      const recorder = this.#requests.get(sequence.id)?.routing;
+      recorder?.add(sequence.computed, count, row, (layer) => this.#parts.device.routing(layer));
+      row += count;
+    }
+  }
+
+  #setTracing(entries: readonly StepEntry[]): void {
+    const wanted = entries.some(({ sequence }) => this.#requests.get(sequence.id)?.params.trace);
+    if (wanted !== this.#tracing) this.#parts.device.setTracing(wanted);
+    this.#tracing = wanted;
+  }
+
+  #trace(requests: readonly Request[], startUs: number, computedUs: number): void {
+    if (!this.#tracing) return;
+    const { device } = this.#parts;
+    const lane = { lane: 'engine', layer: -1 };
+    const events = [
+      ...device.takeTraceEvents(),
+      { ...lane, name: 'step', startUs, endUs: computedUs },
+      { ...lane, name: 'sample', startUs: computedUs, endUs: device.nowUs() },
+    ];
+    for (const request of requests) if (request.params.trace) request.trace.push(...events);
+  }
+
+  #paramsOf(options: RequestOptions): RequestParams {
+    const { sampling } = this.#parts;
+    const stop = options.stop ?? [];
+    return {
+      sampling: {
+        temperature: options.temperature ?? sampling.temperature ?? 0,
+        topK: options.topK ?? sampling.topK ?? 0,
+        topP: options.topP ?? sampling.topP ?? 1,
+        minP: options.minP ?? sampling.minP ?? GENERATE_DEFAULTS.minP,
+        repetitionPenalty: options.repetitionPenalty ?? sampling.repetitionPenalty ?? 1,
+        seed: options.seed ?? randomSeed(),
+      },
+      maxTokens: options.maxTokens ?? GENERATE_DEFAULTS.maxTokens,
+      stop: typeof stop === 'string' ? [stop] : stop,
+      ignoreEos: options.ignoreEos ?? GENERATE_DEFAULTS.ignoreEos,
+      logprobs: options.logprobs ?? -1,
+      captureLogits: options.captureLogits ?? GENERATE_DEFAULTS.captureLogits,
+      trace: options.trace ?? GENERATE_DEFAULTS.trace,
+    };
+  }
+}
+
+/** KV blocks for `kvTokens` positions, at least enough for one sequence of `maxContext`. */
+export function kvBlockCount(kvTokens: number, maxContext: number): number {
+  return Math.max(blocksFor(kvTokens), blocksFor(maxContext));
+}
+
+function checkPrompt(prompt: Int32Array, vocabSize: number, maxContext: number): void {
+  checkTokenIds(prompt, vocabSize);
+  if (prompt.length < maxContext) return;
+  throw new PromptError(
+    `Expected a prompt of at most ${maxContext - 1} tokens (the context is ${maxContext}), got ${prompt.length}`,
+    { hint: 'Shorten the prompt, or load the model with a larger `maxContext`.' },
+  );
+}

@@ -1,0 +1,167 @@
+/**
+ * One request from its prompt to its result: samples tokens from the logits that steps bring, turns them into text,
+ * knows when it is over, keeps its books. Made and driven by engine.ts. Knows nothing of batching or devices.
+ */
+
+import type { GenerateProgress } from '../options.js';
+import type { TraceSpan } from '../trace/chrome.js';
+import { addCosts, deviceStats, noCosts, type StepCosts, timings } from './accounting.js';
+import type { FinishReason, GenerateResult, TokenLogprob } from './result.js';
+import type { RoutingRecorder } from './routing-recorder.js';
+import { logprobsOf, Sampler, type SamplingParams } from './sampler.js';
+import type { Sequence } from './sequence.js';
+import { StopStrings } from './stop-strings.js';
+
+/** Turns token ids into text piece by piece, never splitting a character. */
+export type TextStream = { push(tokenId: number): string; flush(): string };
+
+/** What a request asks for, defaults filled in. */
+export type RequestParams = {
+  sampling: SamplingParams;
+  maxTokens: number;
+  stop: readonly string[];
+  ignoreEos: boolean;
+  /** -1 = none. */
+  logprobs: number;
+  captureLogits: boolean;
+  trace: boolean;
+};
+
+export type RequestParts = {
+  sequence: Sequence;
+  params: RequestParams;
+  eosIds: ReadonlySet<number>;
+  vocabSize: number;
+  text: TextStream;
+  routing: RoutingRecorder | undefined;
+  units: number;
+  hasGpu: boolean;
+  arrivedUs: number;
+};
+
+export class Request {
+  readonly sequence: Sequence;
+  readonly params: RequestParams;
+  readonly costs: StepCosts;
+  readonly trace: TraceSpan[] = [];
+  finishReason: FinishReason | undefined;
+  /** Parts sent and not yet told to be read. */
+  unread = 0;
+  #parts: RequestParts;
+  #sampler: Sampler;
+  #stops: StopStrings | undefined;
+  #text = '';
+  #fresh = '';
+  #startedUs: number | undefined;
+  #tokenUs: number[] = [];
+  #logits: Float32Array[] = [];
+  #logprobs: TokenLogprob[] = [];
+
+  constructor(parts: RequestParts) {
+    this.#parts = parts;
+    this.sequence = parts.sequence;
+    this.params = parts.params;
+    this.costs = noCosts(parts.units);
+    this.#sampler = new Sampler(parts.params.sampling);
+    this.#sampler.observe(parts.sequence.tokens(0, parts.sequence.length), parts.vocabSize);
+    if (parts.params.stop.length > 0) this.#stops = new StopStrings(parts.params.stop);
+  }
+
+  get id(): number {
+    return this.sequence.id;
+  }
+
+  get routing(): RoutingRecorder | undefined {
+    return this.#parts.routing;
+  }
+
+  /** A step that this request took part in. */
+  addStep(costs: StepCosts, startedUs: number): void {
+    this.#startedUs ??= startedUs;
+    addCosts(this.costs, costs);
+  }
+
+  /** Takes the logits behind the last token [vocabSize], chooses the next token, decides whether it is the last. */
+  accept(logits: Float32Array, nowUs: number): void {
+    const { params, sequence } = this;
+    const tokenId = this.#sampler.sample(logits);
+    if (params.captureLogits) this.#logits.push(logits.slice());
+    if (params.logprobs >= 0) this.#logprobs.push(logprobsOf(logits, tokenId, params.logprobs));
+    sequence.append(tokenId);
+    this.#sampler.observe([tokenId], logits.length);
+    this.#tokenUs.push(nowUs);
+    if (this.#parts.eosIds.has(tokenId) && !params.ignoreEos) this.finish('eos');
+    else this.#read(this.#parts.text.push(tokenId));
+    if (this.finishReason !== undefined) return;
+    if (sequence.generated >= params.maxTokens) this.finish('length');
+    else if (sequence.isFull) this.finish('context');
+  }
+
+  /** Ends the request. Text held back for a stop text or an unfinished character is given out. */
+  finish(reason: FinishReason): void {
+    if (reason !== 'stop') {
+      this.#read(this.#parts.text.flush());
+      // The very end of the text may still have completed a stop text.
+      if (this.finishReason === 'stop') return;
+      this.#fresh += this.#stops?.flush() ?? '';
+    }
+    this.finishReason = reason;
+  }
+
+  /** Text that became certain since the last call. */
+  takeText(): string {
+    const text = this.#fresh;
+    this.#text += text;
+    this.#fresh = '';
+    return text;
+  }
+
+  get progress(): GenerateProgress {
+    const { computed, promptLength, generated } = this.sequence;
+    if (generated > 0) return { phase: 'decode', doneTokens: generated, totalTokens: this.params.maxTokens };
+    return { phase: 'prefill', doneTokens: Math.min(computed, promptLength), totalTokens: promptLength };
+  }
+
+  /** To be called once, after takeText. */
+  result(endedUs: number): GenerateResult {
+    const { sequence, params } = this;
+    const { promptLength, generated } = sequence;
+    const startedUs = this.#startedUs ?? endedUs;
+    return {
+      text: this.#text,
+      tokenIds: [...sequence.tokens(promptLength, sequence.length)],
+      finishReason: this.finishReason ?? 'cancelled',
+      seed: params.sampling.seed,
+      usage: {
+        promptTokens: promptLength,
+        completionTokens: generated,
+        totalTokens: promptLength + generated,
+        cachedPromptTokens: 0,
+      },
+      timings: timings(
+        { arrivedUs: this.#parts.arrivedUs, startedUs, tokenUs: this.#tokenUs, endedUs },
+        generated > 0 ? promptLength : sequence.computed,
+      ),
+      experts: this.costs.experts,
+      devices: deviceStats(this.costs, this.#parts.hasGpu),
+      ...(params.logprobs >= 0 ? { logprobs: this.#logprobs } : {}),
+      ...(params.captureLogits ? { logits: joined(this.#logits, this.#parts.vocabSize) } : {}),
+      ...(this.routing ? { routing: this.routing.record() } : {}),
+      ...(params.trace ? { trace: this.trace } : {}),
+    };
+  }
+
+  #read(piece: string): void {
+    const { text, stopped } = this.#stops?.push(piece) ?? { text: piece, stopped: false };
+    this.#fresh += text;
+    if (stopped) this.finish('stop');
+  }
+}
+
+function joined(rows: readonly Float32Array[], vocabSize: number) {
+  const values = new Float32Array(rows.length * vocabSize);
+  rows.forEach((row, index) => {
+    values.set(row, index * vocabSize);
+  });
+  return { rows: rows.length, vocabSize, values };
+}

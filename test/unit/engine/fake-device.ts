@@ -1,0 +1,211 @@
+/**
+ * A Device that computes a toy model in TypeScript: the next token depends on every token of the sequence in order,
+ * read back through the KV blocks, so a wrong block, position, chunk or batch changes the text. Checks the order of
+ * calls. Time is virtual.
+ */
+import type {
+  Device,
+  DeviceInfo,
+  DeviceTraceEvent,
+  LayerAssignment,
+  LayerObservation,
+  LayerRouting,
+  StepBatch,
+  StepStatus,
+} from '../../../src/device/device.js';
+import { KV_BLOCK_TOKENS } from '../../../src/engine/kv-blocks.js';
+
+export const TOY = { vocabSize: 97, layers: 4, numExperts: 8, topK: 2, eosId: 96 };
+
+/** The toy model's next token: never the end-of-text token unless `tokens` ends in one that asks for it. */
+export function toyNext(tokens: ArrayLike<number>): number {
+  let hash = 17;
+  for (let i = 0; i < tokens.length; i++) hash = (hash * 31 + (tokens[i] ?? 0) * 7 + i) % 1_000_003;
+  return hash % (TOY.vocabSize - 1);
+}
+
+export function toyAnswer(prompt: readonly number[], count: number): number[] {
+  const tokens = [...prompt];
+  for (let i = 0; i < count; i++) tokens.push(toyNext(tokens));
+  return tokens.slice(prompt.length);
+}
+
+/** Experts of a token in a layer, ascending. */
+export function toyExperts(token: number, layer: number): number[] {
+  const first = (token * 5 + layer) % TOY.numExperts;
+  const second = (first + 1 + (token % (TOY.numExperts - 1))) % TOY.numExperts;
+  return [first, second].sort((a, b) => a - b);
+}
+
+export type FakeDeviceOptions = {
+  gpu?: 'off' | 'host';
+  blocks?: number;
+  expertSlots?: number;
+  cancelFlags?: Int32Array;
+  denseLayers?: number[];
+  /** Next tokens for some sequences' logits instead of the toy model's. */
+  next?: (tokens: number[]) => number;
+};
+
+export class FakeDevice implements Device {
+  readonly info: DeviceInfo;
+  steps: StepBatch[] = [];
+  assignments: { layer: number; expertIds: number[]; places: number[] }[] = [];
+  prefetches: { layer: number; expert: number; slot: number }[] = [];
+  /** Called before each layer: the place to cancel or fail in mid-step. */
+  onLayer: (layer: number) => void = () => undefined;
+  tracing = false;
+  #clockUs = 0;
+  #kv: Int32Array;
+  #batch: StepBatch = { sequences: [] };
+  #nextLayer = 0;
+  #awaitsExperts = -1;
+  #arriving: number[] = [];
+  #options: FakeDeviceOptions;
+
+  constructor(options: FakeDeviceOptions = {}) {
+    this.#options = options;
+    this.#kv = new Int32Array((options.blocks ?? 64) * KV_BLOCK_TOKENS).fill(-1);
+    this.info = {
+      units: 2,
+      threadsPerUnit: 1,
+      tpDegree: 2,
+      ndpGroups: 1,
+      gpu: options.gpu ?? 'off',
+      expertSlots: options.expertSlots ?? 0,
+      expertBytes: 1000,
+      transferBandwidthGBs: 1,
+      isa: 'none',
+    };
+  }
+
+  nowUs(): number {
+    return this.#clockUs;
+  }
+
+  advance(timeUs: number): void {
+    this.#clockUs += timeUs;
+  }
+
+  beginStep(batch: StepBatch): void {
+    for (const { tokenIds, firstPosition, blockIds } of batch.sequences) {
+      const end = firstPosition + tokenIds.length;
+      if (blockIds.length * KV_BLOCK_TOKENS < end)
+        throw new Error(`${blockIds.length} blocks for ${end} tokens`);
+    }
+    // A copy: the engine may not rely on the device reading its arrays later, nor the device on their staying.
+    const sequences = batch.sequences.map((part) => ({
+      ...part,
+      tokenIds: part.tokenIds.slice(),
+      blockIds: [...part.blockIds],
+    }));
+    this.#batch = { sequences };
+    this.steps.push(this.#batch);
+    this.#nextLayer = 0;
+  }
+
+  runLayers(first: number, end: number): StepStatus {
+    if (this.info.gpu !== 'off') throw new Error('runLayers with a GPU lane');
+    for (let layer = first; layer < end; layer++) if (this.#layer(layer) === 'aborted') return 'aborted';
+    return 'done';
+  }
+
+  runAttention(layer: number): StepStatus {
+    if (this.info.gpu === 'off') throw new Error('runAttention without a GPU lane');
+    if (this.#awaitsExperts >= 0) throw new Error(`layer ${this.#awaitsExperts} has no plan`);
+    const status = this.#layer(layer);
+    if (status === 'done' && !this.#options.denseLayers?.includes(layer)) this.#awaitsExperts = layer;
+    if (status === 'aborted') this.#awaitsExperts = -1;
+    return status;
+  }
+
+  routing(layer: number): LayerRouting {
+    const tokens = this.#batch.sequences.flatMap(({ tokenIds }) => [...tokenIds]);
+    const topkIds = Int32Array.from(tokens.flatMap((token) => toyExperts(token, layer)));
+    return { tokens: tokens.length, topK: TOY.topK, topkIds, topkWeights: new Float32Array(topkIds.length) };
+  }
+
+  submitExperts(plan: LayerAssignment): void {
+    if (plan.layer !== this.#awaitsExperts) throw new Error(`experts of layer ${plan.layer} out of order`);
+    this.#awaitsExperts = -1;
+    const expertIds = [...plan.expertIds.subarray(0, plan.count)];
+    const active = new Set(this.routing(plan.layer).topkIds);
+    if (expertIds.length !== active.size || !expertIds.every((id) => active.has(id))) {
+      throw new Error(`layer ${plan.layer} plans experts ${expertIds}, active are ${[...active]}`);
+    }
+    this.assignments.push({ layer: plan.layer, expertIds, places: [...plan.places.subarray(0, plan.count)] });
+    this.#clockUs += 10;
+  }
+
+  submitPrefetch(layer: number, expert: number, slot: number): void {
+    if (slot < 0 || slot >= this.info.expertSlots) throw new Error(`no slot ${slot}`);
+    this.prefetches.push({ layer, expert, slot });
+    this.#arriving.push(slot);
+  }
+
+  completedTransfers(): readonly number[] {
+    return this.#arriving.splice(0);
+  }
+
+  runLogits(): { status: StepStatus; rows: number; logits: Float32Array } {
+    if (this.#awaitsExperts >= 0) throw new Error('logits before the last experts');
+    if (this.#cancelled()) return { status: 'aborted', rows: 0, logits: new Float32Array(0) };
+    for (const part of this.#batch.sequences) this.#store(part);
+    const wanting = this.#batch.sequences.filter((part) => part.logitRows > 0);
+    const logits = new Float32Array(wanting.length * TOY.vocabSize);
+    wanting.forEach((part, row) => {
+      const end = part.firstPosition + part.tokenIds.length;
+      const tokens = Array.from({ length: end }, (_, at) => this.#kv[slotOf(part.blockIds, at)] ?? -1);
+      const next = this.#options.next?.(tokens) ?? toyNext(tokens);
+      logits[row * TOY.vocabSize + next] = 10;
+    });
+    return { status: 'done', rows: wanting.length, logits };
+  }
+
+  observations(): readonly LayerObservation[] {
+    return Array.from({ length: TOY.layers }, (_, layer) => ({
+      layer,
+      attentionUs: 2,
+      gpuExpertsUs: this.info.gpu === 'off' ? 0 : 4,
+      unitBusyUs: Float64Array.of(3, 1),
+      transferUs: 0,
+      transferBytes: 0,
+      makespanUs: 10,
+    }));
+  }
+
+  takeTraceEvents(): readonly DeviceTraceEvent[] {
+    if (!this.tracing) throw new Error('tracing is off');
+    return [{ lane: 'unit 0', name: 'experts', layer: 0, startUs: this.#clockUs - 1, endUs: this.#clockUs }];
+  }
+
+  setTracing(on: boolean): void {
+    this.tracing = on;
+  }
+
+  dispose(): void {}
+
+  #layer(layer: number): StepStatus {
+    if (layer !== this.#nextLayer++) throw new Error(`layer ${layer} out of order`);
+    this.onLayer(layer);
+    this.#clockUs += 10;
+    return this.#cancelled() ? 'aborted' : 'done';
+  }
+
+  #cancelled(): boolean {
+    const flags = this.#options.cancelFlags;
+    return this.#batch.sequences.some(({ cancelSlot }) => cancelSlot > 0 && flags?.[cancelSlot]);
+  }
+
+  #store({ blockIds, tokenIds, firstPosition }: StepBatch['sequences'][number]): void {
+    tokenIds.forEach((token, index) => {
+      this.#kv[slotOf(blockIds, firstPosition + index)] = token;
+    });
+  }
+}
+
+function slotOf(blockIds: readonly number[], position: number): number {
+  const block = blockIds[Math.floor(position / KV_BLOCK_TOKENS)];
+  if (block === undefined) throw new Error(`no block for position ${position}`);
+  return block * KV_BLOCK_TOKENS + (position % KV_BLOCK_TOKENS);
+}
