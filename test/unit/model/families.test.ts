@@ -1,0 +1,399 @@
+/**
+ * Configs of the six families: defaults, spellings of transformers 4 and 5, contradictions, and the step from names
+ * to tensors with missing, surplus and misshapen ones.
+ */
+import { describe, expect, it } from 'vitest';
+import { ModelFormatError } from '../../../src/errors.js';
+import { ConfigReader } from '../../../src/model/config.js';
+import { familyOf } from '../../../src/model/families/registry.js';
+import type { ModelSpec } from '../../../src/model/model-spec.js';
+import { openModel } from '../../../src/model/open-model.js';
+import {
+  type Json,
+  modelFolder,
+  neededTensors,
+  type TestTensor,
+  TINY_CONFIGS,
+  thrownBy,
+} from './tiny-checkpoint.js';
+
+function specOf(config: Json): ModelSpec {
+  const reader = new ConfigReader(config, 'config.json');
+  return familyOf(reader).readSpec(reader);
+}
+
+function tiny(name: string, changes: Json = {}): Json {
+  return { ...TINY_CONFIGS[name], ...changes };
+}
+
+const moeOf = (spec: ModelSpec, layer = 0) => {
+  const ffn = spec.layers[layer]?.ffn;
+  if (ffn?.kind !== 'moe') throw new Error(`layer ${layer} is not sparse`);
+  return ffn;
+};
+
+describe('the published configs', () => {
+  it('Qwen3-30B-A3B', () => {
+    const spec = specOf({
+      architectures: ['Qwen3MoeForCausalLM'],
+      attention_bias: false,
+      decoder_sparse_step: 1,
+      head_dim: 128,
+      hidden_act: 'silu',
+      hidden_size: 2048,
+      intermediate_size: 6144,
+      max_position_embeddings: 40960,
+      max_window_layers: 48,
+      mlp_only_layers: [],
+      model_type: 'qwen3_moe',
+      moe_intermediate_size: 768,
+      norm_topk_prob: true,
+      num_attention_heads: 32,
+      num_experts: 128,
+      num_experts_per_tok: 8,
+      num_hidden_layers: 48,
+      num_key_value_heads: 4,
+      rms_norm_eps: 1e-6,
+      rope_scaling: null,
+      rope_theta: 1000000.0,
+      sliding_window: null,
+      tie_word_embeddings: false,
+      torch_dtype: 'bfloat16',
+      use_sliding_window: false,
+      vocab_size: 151936,
+    });
+    expect(spec.layers.length).toBe(48);
+    expect(spec.layers[47]).toEqual({
+      attention: {
+        kind: 'gqa',
+        numHeads: 32,
+        numKvHeads: 4,
+        headDim: 128,
+        qkNorm: 'head',
+        qkvBias: false,
+        outputBias: false,
+        clipQkv: 0,
+        scale: 128 ** -0.5,
+        slidingWindow: 0,
+        rope: 0,
+      },
+      ffn: {
+        kind: 'moe',
+        numExperts: 128,
+        numExpertsPerTok: 8,
+        intermediateSize: 768,
+        activation: 'silu',
+        router: { scoring: 'softmax', normTopkProb: true, jitterEps: 0 },
+      },
+    });
+    expect(spec.ropes).toEqual([{ style: 'neox', rotaryDim: 128, theta: 1e6, scaling: { type: 'default' } }]);
+  });
+
+  it('granite-3.1-1b-a400m', () => {
+    const spec = specOf({
+      model_type: 'granitemoe',
+      attention_multiplier: 0.015625,
+      embedding_multiplier: 12.0,
+      logits_scaling: 6.0,
+      residual_multiplier: 0.22,
+      hidden_size: 1024,
+      intermediate_size: 512,
+      num_attention_heads: 16,
+      num_key_value_heads: 8,
+      num_local_experts: 32,
+      num_experts_per_tok: 8,
+      tie_word_embeddings: true,
+      vocab_size: 49155,
+    });
+    expect(spec).toMatchObject({
+      embeddingMultiplier: 12,
+      residualMultiplier: 0.22,
+      logitsMultiplier: 1 / 6,
+    });
+    expect(spec.layers[0]?.attention).toMatchObject({ scale: 0.015625, headDim: 64 });
+    expect(moeOf(spec).router.scoring).toBe('topk-softmax');
+  });
+
+  it('Phi-3.5-MoE-instruct', () => {
+    const factors = Array.from({ length: 64 }, (_, i) => 1 + i);
+    const mscale = 1.243163121016122;
+    const spec = specOf({
+      model_type: 'phimoe',
+      attention_bias: true,
+      lm_head_bias: true,
+      hidden_size: 4096,
+      num_attention_heads: 32,
+      rope_theta: 10000.0,
+      original_max_position_embeddings: 4096,
+      rope_scaling: {
+        type: 'longrope',
+        short_factor: factors,
+        long_factor: factors,
+        short_mscale: mscale,
+        long_mscale: mscale,
+        original_max_position_embeddings: 4096,
+      },
+      sliding_window: 131072,
+      router_jitter_noise: 0.01,
+    });
+    expect(spec).toMatchObject({ norm: { kind: 'layer', eps: 1e-5 }, lmHeadBias: true });
+    expect(spec.layers[31]?.attention).toMatchObject({
+      qkvBias: true,
+      outputBias: true,
+      slidingWindow: 131072,
+    });
+    expect(moeOf(spec).router).toEqual({ scoring: 'sparsemixer', normTopkProb: false, jitterEps: 0.01 });
+    expect(spec.ropes[0]?.scaling).toMatchObject({
+      type: 'longrope',
+      originalMaxPositions: 4096,
+      longMscale: mscale,
+    });
+  });
+});
+
+describe('defaults of transformers 5.18', () => {
+  it.each([
+    ['qwen3_moe', { normTopkProb: false }, 10000],
+    ['qwen2_moe', { normTopkProb: false }, 10000],
+    ['mixtral', { normTopkProb: true }, 1e6],
+    ['olmoe', { normTopkProb: false }, 10000],
+    ['granitemoe', { normTopkProb: false }, 10000],
+    ['phimoe', { jitterEps: 0.01 }, 1e6],
+  ])('%s', (name, router, theta) => {
+    const spec = specOf({ model_type: name });
+    expect(moeOf(spec).router).toMatchObject(router);
+    expect(spec.ropes[0]?.theta).toBe(theta);
+  });
+});
+
+describe('sparse and dense layers', () => {
+  const kinds = (changes: Json) =>
+    specOf(tiny('qwen3_moe', { num_hidden_layers: 4, mlp_only_layers: [], ...changes })).layers.map(
+      (l) => l.ffn.kind,
+    );
+
+  it('follow mlp_only_layers and decoder_sparse_step', () => {
+    expect(kinds({})).toEqual(['moe', 'moe', 'moe', 'moe']);
+    expect(kinds({ decoder_sparse_step: 2 })).toEqual(['dense', 'moe', 'dense', 'moe']);
+    expect(kinds({ decoder_sparse_step: 2, mlp_only_layers: [3] })).toEqual([
+      'dense',
+      'moe',
+      'dense',
+      'dense',
+    ]);
+  });
+});
+
+describe('sliding windows', () => {
+  const windows = (spec: ModelSpec) => spec.layers.map((layer) => layer.attention.slidingWindow);
+
+  it('of qwen2_moe alternate below max_window_layers', () => {
+    const changes = {
+      num_hidden_layers: 6,
+      use_sliding_window: true,
+      sliding_window: 9,
+      max_window_layers: 4,
+    };
+    expect(windows(specOf(tiny('qwen2_moe', changes)))).toEqual([9, 0, 9, 0, 0, 0]);
+    const types = ['full_attention', 'sliding_attention'];
+    const listed = { use_sliding_window: true, sliding_window: 9, layer_types: types };
+    expect(windows(specOf(tiny('qwen2_moe', listed)))).toEqual([0, 9]);
+  });
+
+  it('of the others cover all layers or none', () => {
+    expect(windows(specOf(tiny('mixtral', { sliding_window: 5 })))).toEqual([5, 5]);
+    expect(windows(specOf(tiny('mixtral', { sliding_window: null })))).toEqual([0, 0]);
+    expect(windows(specOf(tiny('qwen3_moe', { sliding_window: 5 })))).toEqual([0, 0]);
+    expect(windows(specOf(tiny('qwen3_moe', { sliding_window: 5, use_sliding_window: true })))).toEqual([
+      5, 5,
+    ]);
+  });
+});
+
+describe('configs of transformers 4 and 5', () => {
+  it.each(Object.keys(TINY_CONFIGS))('%s gives one spec', (name) => {
+    const {
+      rope_theta: theta,
+      torch_dtype: _,
+      num_experts: experts,
+      num_local_experts: local,
+      ...rest
+    } = tiny(name);
+    const modern = {
+      ...rest,
+      dtype: 'float32',
+      num_local_experts: experts ?? local,
+      rope_parameters: { rope_type: 'default', ...(theta === undefined ? {} : { rope_theta: theta }) },
+    };
+    expect(specOf(modern)).toEqual(specOf(tiny(name)));
+  });
+});
+
+describe('a config that is wrong', () => {
+  it.each<[string, Json, RegExp]>([
+    [
+      'no model type',
+      { model_type: undefined, architectures: undefined },
+      /model_type: expected one of qwen3_moe, /,
+    ],
+    ['an unknown model type', { model_type: 'llama' }, /expected one of .*granitemoe, got "llama"/],
+    [
+      'a model type of another class',
+      { architectures: ['MixtralForCausalLM'] },
+      /`model_type` = "qwen3_moe", got "Mixtral/,
+    ],
+    ['no layers', { num_hidden_layers: 0 }, /num_hidden_layers: expected an integer from 1 to 1024, got 0/],
+    ['a billion layers', { num_hidden_layers: 1e9 }, /got 1000000000/],
+    ['a text for a number', { hidden_size: '8' }, /hidden_size: expected an integer .*, got "8"/],
+    ['a number for a flag', { norm_topk_prob: 1 }, /norm_topk_prob: expected true or false, got 1/],
+    ['heads that do not divide', { num_key_value_heads: 3 }, /`num_attention_heads` = 2, got 3/],
+    [
+      'a hidden size that heads do not divide',
+      { head_dim: null, num_attention_heads: 3, num_key_value_heads: 1 },
+      /`hidden_size` = 8, got 3/,
+    ],
+    ['odd heads', { head_dim: 5 }, /head_dim: expected an even number, got 5/],
+    ['more experts per token than experts', { num_experts_per_tok: 4 }, /`num_experts` = 3, got 4/],
+    ['two numbers of experts', { num_local_experts: 4 }, /num_experts: .*`num_local_experts` = 4, got 3/],
+    ['an unknown activation', { hidden_act: 'relu2' }, /hidden_act: expected one of silu, .*got "relu2"/],
+    [
+      'quantised weights',
+      { quantization_config: { quant_method: 'gptq' } },
+      /bfloat16, float16 or float32, got "gptq"/,
+    ],
+    [
+      'a list of texts for layers',
+      { mlp_only_layers: ['1'] },
+      /mlp_only_layers: expected a list of integers/,
+    ],
+    ['a negative eps', { rms_norm_eps: -1 }, /rms_norm_eps: expected a number from 0 to 1, got -1/],
+  ])('%s is refused', (_why, changes, message) => {
+    const error = thrownBy(() => specOf(tiny('qwen3_moe', changes)));
+    expect(error).toBeInstanceOf(ModelFormatError);
+    expect(error.message).toMatch(message);
+  });
+
+  it.each<[string, string, Json, RegExp]>([
+    ['three experts per token', 'phimoe', { num_experts_per_tok: 3 }, /expected 2 with SparseMixer, got 3/],
+    [
+      'linear scaling',
+      'phimoe',
+      { rope_scaling: { type: 'linear', factor: 2 } },
+      /expected longrope or none/,
+    ],
+    [
+      'no mscale',
+      'phimoe',
+      { rope_scaling: { type: 'longrope', short_factor: [1, 1], long_factor: [1, 1] } },
+      /short_mscale: expected a number, got nothing/,
+    ],
+    [
+      'types for another number of layers',
+      'qwen2_moe',
+      { layer_types: ['full_attention'] },
+      /`num_hidden_layers` = 2/,
+    ],
+    ['an unknown layer type', 'qwen2_moe', { layer_types: ['full_attention', 'chunked'] }, /got "chunked"/],
+    [
+      'windows that are switched off',
+      'qwen2_moe',
+      { layer_types: ['full_attention', 'sliding_attention'] },
+      /`use_sliding_window` = false, got "sliding_attention"/,
+    ],
+    ['a clip of 0', 'olmoe', { clip_qkv: 0 }, /clip_qkv: expected a number/],
+    ['logits divided by 0', 'granitemoe', { logits_scaling: 0 }, /logits_scaling: expected a number/],
+  ])('%s (%s) is refused', (_why, name, changes, message) => {
+    const error = thrownBy(() => specOf(tiny(name, changes)));
+    expect(error).toBeInstanceOf(ModelFormatError);
+    expect(error.message).toMatch(message);
+  });
+
+  it('ignores keys that it does not know', () => {
+    expect(specOf(tiny('olmoe', { brand_new: { nested: true } }))).toEqual(specOf(tiny('olmoe')));
+  });
+});
+
+function open(name: string, change: (tensors: TestTensor[]) => TestTensor[], nameNumber = 0) {
+  const config = tiny(name);
+  return openModel(modelFolder({ config, tensors: change(neededTensors(config, nameNumber)) }));
+}
+
+describe('weights', () => {
+  it.each(Object.keys(TINY_CONFIGS))(
+    '%s: every weight has its tensor, under old names and new ones',
+    (name) => {
+      for (const nameNumber of [0, 1]) {
+        const { weights, tensors } = open(name, (all) => all, nameNumber);
+        const used = new Map<string, number>();
+        for (const { tensor, rows, cols } of weights) used.set(tensor, (used.get(tensor) ?? 0) + rows * cols);
+        // No value is left over and none is used twice.
+        for (const tensor of tensors) expect(used.get(tensor.name), tensor.name).toBe(tensor.sizeBytes / 4);
+      }
+    },
+  );
+
+  it('of stacked experts are row ranges: gate, then up, of each expert in turn', () => {
+    const { weights } = open('mixtral', (all) => all, 1);
+    const rows = weights.filter(({ layer, role }) => layer === 1 && role.startsWith('expert'));
+    expect(rows.map(({ role, expert, firstRow, rows: count }) => [role, expert, firstRow, count])).toEqual([
+      ['expertGate', 0, 0, 5],
+      ['expertUp', 0, 5, 5],
+      ['expertDown', 0, 0, 8],
+      ['expertGate', 1, 10, 5],
+      ['expertUp', 1, 15, 5],
+      ['expertDown', 1, 8, 8],
+      ['expertGate', 2, 20, 5],
+      ['expertUp', 2, 25, 5],
+      ['expertDown', 2, 16, 8],
+    ]);
+    expect(rows[0]?.tensor).toBe('model.layers.1.mlp.experts.gate_up_proj');
+  });
+
+  it('takes the embedding for a tied lm_head, whether it is stored twice or not', () => {
+    const tied = open('granitemoe', (all) => [...all, { name: 'lm_head.weight', shape: [300, 8] }]);
+    expect(tied.weights.some(({ role }) => role === 'lmHead')).toBe(false);
+    expect(tied.spec.tiedEmbeddings).toBe(true);
+  });
+
+  it('names missing tensors', () => {
+    const error = thrownBy(() =>
+      open('qwen3_moe', (all) => all.filter(({ name }) => !name.includes('o_proj'))),
+    );
+    expect(error).toMatchObject({
+      code: 'ERR_WEIGHT_MISSING',
+      field: 'model.layers.0.self_attn.o_proj.weight',
+    });
+    expect(error.message).toMatch(/also missing: model\.layers\.1\.self_attn\.o_proj\.weight/);
+  });
+
+  it('names surplus tensors', () => {
+    const extra = ['model.layers.0.self_attn.q_proj.bias', 'vision.patch'];
+    const error = thrownBy(() =>
+      open('qwen3_moe', (all) => [...all, ...extra.map((name) => ({ name, shape: [1] }))]),
+    );
+    expect(error).toMatchObject({ code: 'ERR_WEIGHT_SURPLUS', field: extra[0] });
+    expect(error.message).toMatch(/1 more \(vision\.patch\)/);
+  });
+
+  it('lets old buffers pass', () => {
+    const name = 'model.layers.0.self_attn.rotary_emb.inv_freq';
+    expect(open('mixtral', (all) => [...all, { name, shape: [4] }]).weights.length).toBeGreaterThan(0);
+  });
+
+  it.each([
+    ['model.embed_tokens.weight', [300, 9], '[300,8]'],
+    ['model.norm.weight', [9], '[8]'],
+    ['model.norm.weight', [8, 1], '[1,8]'],
+    ['model.layers.0.self_attn.q_norm.weight', [12], '[6]'],
+    ['model.layers.0.mlp.experts.2.down_proj.weight', [5, 8], '[8,5]'],
+    ['model.layers.1.mlp.gate_proj.weight', [8, 10], '[10,8]'],
+  ])('names %s with the shape %j', (name, shape, expected) => {
+    const change = (all: TestTensor[]) =>
+      all.map((tensor) => (tensor.name === name ? { name, shape } : tensor));
+    const error = thrownBy(() => open('qwen3_moe', change));
+    expect(error).toMatchObject({ code: 'ERR_MODEL_FORMAT', field: name });
+    expect(error.message).toContain(
+      `expected shape ${expected}, as the config says, got shape ${JSON.stringify(shape)}`,
+    );
+  });
+});

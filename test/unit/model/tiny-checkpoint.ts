@@ -1,0 +1,197 @@
+/**
+ * Writes small checkpoints for the tests of this folder: safetensors files of any content (also wrong ones), a
+ * byte-level tokenizer, and a config of each family with just the tensors that it needs. Values are zeros.
+ */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll } from 'vitest';
+import { ConfigReader } from '../../../src/model/config.js';
+import type { WeightName } from '../../../src/model/families/family.js';
+import { familyOf } from '../../../src/model/families/registry.js';
+import { CHAR_TO_BYTE } from '../../../src/model/token-pieces.js';
+import { neededWeights } from '../../../src/model/weights.js';
+
+const root = mkdtempSync(join(tmpdir(), 'nearmoe-model-'));
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+let count = 0;
+
+/** A new empty folder, removed after the tests of the file. */
+export function newFolder(): string {
+  const folder = join(root, `${count++}`);
+  mkdirSync(folder);
+  return folder;
+}
+
+export function newFile(name: string, content: string | Uint8Array): string {
+  const path = join(newFolder(), name);
+  writeFileSync(path, content);
+  return path;
+}
+
+export type TestTensor = { name: string; shape: readonly number[]; dtype?: 'F32' | 'F16' | 'BF16' };
+
+/** A valid safetensors file, as bytes. */
+export function safetensorsBytes(tensors: readonly TestTensor[]): Buffer {
+  let offset = 0;
+  const header: Record<string, object> = { __metadata__: { format: 'pt' } };
+  for (const { name, shape, dtype = 'F32' } of tensors) {
+    const size = shape.reduce((a, b) => a * b, 1) * (dtype === 'F32' ? 4 : 2);
+    header[name] = { dtype, shape, data_offsets: [offset, offset + size] };
+    offset += size;
+  }
+  return rawSafetensors(JSON.stringify(header), offset);
+}
+
+/** A file with any header text, its true length in front and `dataBytes` zeros behind. */
+export function rawSafetensors(header: string, dataBytes: number): Buffer {
+  const text = Buffer.from(header);
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(text.length));
+  return Buffer.concat([length, text, Buffer.alloc(dataBytes)]);
+}
+
+export type Json = Record<string, unknown>;
+
+const SIZES = {
+  hidden_size: 8,
+  num_hidden_layers: 2,
+  num_attention_heads: 2,
+  vocab_size: 300,
+  rms_norm_eps: 1e-6,
+};
+
+/** Small configs as transformers 4 wrote them. */
+export const TINY_CONFIGS: Record<string, Json> = {
+  qwen3_moe: {
+    model_type: 'qwen3_moe',
+    architectures: ['Qwen3MoeForCausalLM'],
+    ...SIZES,
+    head_dim: 6,
+    num_key_value_heads: 1,
+    num_experts: 3,
+    num_experts_per_tok: 2,
+    moe_intermediate_size: 5,
+    intermediate_size: 10,
+    mlp_only_layers: [1],
+    rope_theta: 1e6,
+    torch_dtype: 'float32',
+  },
+  qwen2_moe: {
+    model_type: 'qwen2_moe',
+    ...SIZES,
+    num_key_value_heads: 2,
+    num_experts: 3,
+    num_experts_per_tok: 2,
+    moe_intermediate_size: 5,
+    shared_expert_intermediate_size: 7,
+    intermediate_size: 10,
+    decoder_sparse_step: 2,
+  },
+  mixtral: {
+    model_type: 'mixtral',
+    ...SIZES,
+    num_key_value_heads: 1,
+    num_local_experts: 3,
+    num_experts_per_tok: 2,
+    intermediate_size: 5,
+  },
+  olmoe: {
+    model_type: 'olmoe',
+    ...SIZES,
+    num_experts: 3,
+    num_experts_per_tok: 2,
+    intermediate_size: 5,
+    clip_qkv: 8,
+  },
+  phimoe: {
+    model_type: 'phimoe',
+    ...SIZES,
+    num_key_value_heads: 1,
+    num_local_experts: 3,
+    num_experts_per_tok: 2,
+    intermediate_size: 5,
+    attention_bias: true,
+    lm_head_bias: true,
+  },
+  granitemoe: {
+    model_type: 'granitemoe',
+    ...SIZES,
+    num_local_experts: 3,
+    num_experts_per_tok: 2,
+    intermediate_size: 5,
+    tie_word_embeddings: true,
+    attention_multiplier: 0.25,
+    logits_scaling: 4,
+  },
+};
+
+/** The tensors that a config's family needs, each under its n-th name (the last one where there are fewer). */
+export function neededTensors(config: Json, nameNumber = 0): TestTensor[] {
+  const reader = new ConfigReader(config, 'config.json');
+  const family = familyOf(reader);
+  const tensors = new Map<string, TestTensor>();
+  for (const need of neededWeights(family.readSpec(reader))) {
+    const names: readonly WeightName[] = family.hubNames[need.role] ?? [];
+    const name = names[Math.min(nameNumber, names.length - 1)];
+    if (name === undefined) throw new Error(`no name for ${need.role}`);
+    const view = typeof name === 'string' ? { tensor: name, parts: 1 } : name;
+    const stacked = need.expert >= 0 && !view.tensor.includes('{expert}');
+    const full = view.tensor.replace('{layer}', `${need.layer}`).replace('{expert}', `${need.expert}`);
+    const isVector = need.rows === 1 && !['router', 'sharedExpertGate'].includes(need.role);
+    const matrix = isVector ? [need.cols] : [need.rows * view.parts, need.cols];
+    tensors.set(full, { name: full, shape: stacked ? [3, ...matrix] : matrix });
+  }
+  return [...tensors.values()];
+}
+
+/** A byte-level BPE tokenizer of 256 bytes, a few merges and two special tokens. */
+export function tinyTokenizer(): Json {
+  const vocab: Record<string, number> = {};
+  for (const [char, byte] of CHAR_TO_BYTE) vocab[char] = byte;
+  const merges = ['h e', 'l l', 'he ll', 'hell o', '\u0120 hello'];
+  for (const merge of merges) vocab[merge.replace(' ', '')] = Object.keys(vocab).length;
+  const special = (id: number, content: string) => ({ id, content, special: true, normalized: false });
+  return {
+    version: '1.0',
+    added_tokens: [
+      special(290, '<|end|>'),
+      special(291, '<|user|>'),
+      { id: 292, content: '<tool>', special: false },
+    ],
+    normalizer: null,
+    pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
+    post_processor: null,
+    decoder: { type: 'ByteLevel' },
+    model: { type: 'BPE', vocab, merges },
+  };
+}
+
+export type FolderContent = { config: Json; tensors: readonly TestTensor[]; files?: Record<string, string> };
+
+/** A model folder; an entry of `files` with an empty text leaves that file out. */
+export function modelFolder({ config, tensors, files = {} }: FolderContent): string {
+  const folder = newFolder();
+  const contents: Record<string, string | Uint8Array> = {
+    'config.json': JSON.stringify(config),
+    'tokenizer.json': JSON.stringify(tinyTokenizer()),
+    'tokenizer_config.json': JSON.stringify({ eos_token: '<|end|>', bos_token: null }),
+    'model.safetensors': safetensorsBytes(tensors),
+    ...files,
+  };
+  for (const [name, content] of Object.entries(contents)) {
+    if (content.length > 0) writeFileSync(join(folder, name), content);
+  }
+  return folder;
+}
+
+/** The error that `run` throws; fails where it throws none. */
+export function thrownBy(run: () => unknown): Error & Record<string, unknown> {
+  try {
+    run();
+  } catch (error) {
+    return error as Error & Record<string, unknown>;
+  }
+  throw new Error('expected an error, got none');
+}
