@@ -105,17 +105,29 @@ describe('core path', () => {
 });
 
 describe('ops', () => {
-  test('tells an op that one folder lacks', () => {
+  const table = 'struct OpTable {\n  void (*rms_norm)(int x);\n  void (*rope)(float* x);\n};\n';
+
+  test('tells an op that one folder lacks or adds', () => {
     write({
+      'kernels/ops.h': table,
       'kernels/reference/rms_norm.cc': '',
       'kernels/reference/rope.cc': '',
+      'kernels/reference/table.cc': '',
       'kernels/cpu/rms_norm.inl.h': '',
       'kernels/cpu/softmax.inl.h': '',
     });
-    expect(checkOps(folder).problems).toEqual([
-      'op rope has a reference and is missing in kernels/cpu',
-      'op softmax of kernels/cpu has no reference',
-    ]);
+    expect(checkOps(folder)).toEqual({
+      ops: ['rms_norm', 'rope'],
+      problems: [
+        'op rope of kernels/ops.h is missing in kernels/cpu',
+        'kernels/cpu has an op softmax that kernels/ops.h lacks',
+      ],
+    });
+  });
+
+  test('leaves out a folder that has no op yet', () => {
+    write({ 'kernels/ops.h': table, 'kernels/cpu/vec.h': '' });
+    expect(checkOps(folder).problems).toEqual([]);
   });
 });
 
