@@ -1,0 +1,70 @@
+/**
+ * `nearmoe doctor`: what nearmoe finds on this machine: addon, instruction sets, cores, memory, demo model, and for
+ * what is missing the command that mends it. Called by main.ts. Loads no model.
+ */
+import os from 'node:os';
+import { binding, type NativeCpuInfo } from '../binding.js';
+import { NearmoeError } from '../errors.js';
+import type { CliContext } from './context.js';
+import { demoModelFolder } from './demo-model.js';
+import { formatBytes } from './format.js';
+
+export type DoctorFlags = { json?: boolean };
+
+type Finding = { name: string; ok: boolean; text: string; hint: string };
+
+/** Runs the command; resolves to 0 where everything that nearmoe needs is there, else 1. */
+export function doctorCommand(version: string, flags: DoctorFlags, context: CliContext): number {
+  let cpu: NativeCpuInfo | undefined;
+  const findings = [
+    finding('node', () => `${process.version} on ${process.platform}-${process.arch}, nearmoe ${version}`),
+    finding('addon', () => {
+      cpu = binding().cpuInfo();
+      return `loaded, version ${binding().version()}`;
+    }),
+    finding('demo model', demoModelFolder),
+  ];
+  const memory = { totalBytes: os.totalmem(), freeBytes: os.freemem() };
+  const ok = findings.every((entry) => entry.ok);
+  if (flags.json) {
+    context.stdout.write(
+      `${JSON.stringify({ ok, version, node: process.version, findings, cpu, memory })}\n`,
+    );
+  } else {
+    const lines = [...findings.flatMap(findingLines), ...(cpu ? cpuLines(cpu) : []), memoryLine(memory)];
+    context.stdout.write(`${lines.join('\n')}\n`);
+  }
+  return ok ? 0 : 1;
+}
+
+function finding(name: string, look: () => string): Finding {
+  try {
+    return { name, ok: true, text: look(), hint: '' };
+  } catch (error) {
+    if (!(error instanceof NearmoeError)) throw error;
+    return { name, ok: false, text: error.message, hint: error.hint };
+  }
+}
+
+function findingLines({ name, ok, text, hint }: Finding): string[] {
+  return [row(name, ok ? text : `MISSING: ${text}`), ...(hint === '' ? [] : [row('', hint)])];
+}
+
+function cpuLines(cpu: NativeCpuInfo): string[] {
+  return [
+    row('cpu', os.cpus()[0]?.model.trim() ?? 'unknown'),
+    row('cores', `${cpu.physicalCores} physical, ${cpu.logicalCores} logical, ${cpu.numaNodes} NUMA nodes`),
+    row('kernels', `${cpu.isa} (runnable: ${cpu.runnableIsas.join(', ')})`),
+    row('features', cpu.features.join(' ')),
+    row('huge pages', cpu.hugePages),
+    row('gpu', 'no CUDA lane in this build: --gpu host plays one on CPU threads'),
+  ];
+}
+
+function memoryLine({ totalBytes, freeBytes }: { totalBytes: number; freeBytes: number }): string {
+  return row('memory', `${formatBytes(totalBytes)}, ${formatBytes(freeBytes)} free`);
+}
+
+function row(label: string, text: string): string {
+  return `${label.padEnd(11)} ${text}`;
+}
