@@ -120,6 +120,7 @@ export function fakeContext(options: FakeOptions = {}): {
       calls.chat.push({ messages: [...messages], options: request });
       return generation(request);
     },
+    plan: async () => info,
     dispose: async () => {
       calls.disposed++;
     },
