@@ -26,7 +26,7 @@ describe('inspect', () => {
     expect(lines).toContain('experts     3 a layer, 2 per token, intermediate size 5');
     expect(lines).toContain('vocabulary  300 (tokenizer 293)');
     expect(lines).toContain('chat        no template');
-    // 2 x 2400 embedding and lm_head, 2 x 312 attention, 40 norms, 240 dense, 24 router, 3 experts of 120.
+    // 2 x 2400 embedding and lm_head, 2 x 300 attention, 40 norms, 240 dense, 24 router, 3 experts of 120.
     expect(lines).toContain('parameters  6,064, active per token 5,944 (98.0%)');
     expect(lines).toContain('one expert  480 B');
     for (const line of lines) expect(line.length, line).toBeLessThanOrEqual(80);
