@@ -1,0 +1,108 @@
+#include "spec.h"
+
+#include <string>
+
+#include "args.h"
+
+namespace nearmoe {
+namespace {
+
+using args::Fields;
+
+// Bounds are far above any real model; they keep every product of two sizes inside 64 bits.
+constexpr uint32_t kMaxSize = 1U << 20;
+constexpr uint32_t kMaxVocab = 1U << 24;
+constexpr uint32_t kMaxExperts = 1024;
+constexpr const char* kActivations[] = {"silu", "gelu_tanh", "gelu"};
+
+RopeSpec read_rope(const Fields& fields) {
+  RopeSpec rope;
+  static constexpr const char* kStyles[] = {"neox", "interleaved"};
+  rope.style = static_cast<RopeStyle>(fields.choice("style", kStyles));
+  rope.rotary_dim = fields.integer("rotaryDim", 2, kMaxSize);
+  return rope;
+}
+
+AttentionSpec read_attention(Napi::Env env, const Fields& fields, uint32_t num_ropes) {
+  AttentionSpec spec;
+  static constexpr const char* kKinds[] = {"gqa"};
+  static constexpr const char* kNorms[] = {"none", "head", "full"};
+  fields.choice("kind", kKinds);
+  spec.num_heads = fields.integer("numHeads", 1, kMaxSize);
+  spec.num_kv_heads = fields.integer("numKvHeads", 1, kMaxSize);
+  spec.head_dim = fields.integer("headDim", 1, kMaxSize);
+  spec.qk_norm = static_cast<QkNorm>(fields.choice("qkNorm", kNorms));
+  spec.qkv_bias = fields.boolean("qkvBias");
+  spec.output_bias = fields.boolean("outputBias");
+  spec.clip_qkv = fields.real("clipQkv");
+  spec.scale = fields.real("scale");
+  spec.sliding_window = fields.integer("slidingWindow", 0, UINT32_MAX);
+  spec.rope = static_cast<int32_t>(fields.number("rope", -1, static_cast<double>(num_ropes) - 1));
+  if (spec.num_heads % spec.num_kv_heads != 0)
+    args::fail(env, "`numHeads` is not a multiple of `numKvHeads`");
+  if (uint64_t{spec.num_heads} * spec.head_dim > kMaxSize)
+    args::fail(env, "`numHeads` x `headDim` is too large");
+  return spec;
+}
+
+void read_moe(Napi::Env env, const Fields& fields, FfnSpec& ffn) {
+  static constexpr const char* kScorings[] = {"softmax", "topk-softmax", "sparsemixer"};
+  static constexpr const char* kGates[] = {"none", "sigmoid"};
+  ffn.num_experts = fields.integer("numExperts", 1, kMaxExperts);
+  ffn.top_k = fields.integer("numExpertsPerTok", 1, kMaxExperts);
+  if (ffn.top_k > ffn.num_experts) args::fail(env, "`numExpertsPerTok` is larger than `numExperts`");
+  const Fields router = fields.object("router");
+  ffn.router.scoring = static_cast<Scoring>(router.choice("scoring", kScorings));
+  ffn.router.norm_topk_prob = router.boolean("normTopkProb");
+  ffn.router.jitter_eps = router.real("jitterEps");
+  if (!fields.has("sharedExpert")) return;
+  const Fields shared = fields.object("sharedExpert");
+  ffn.shared_intermediate_size = shared.integer("intermediateSize", 1, kMaxSize);
+  ffn.shared_gate_sigmoid = shared.choice("gate", kGates) == 1;
+}
+
+FfnSpec read_ffn(Napi::Env env, const Fields& fields) {
+  FfnSpec ffn;
+  static constexpr const char* kKinds[] = {"dense", "moe"};
+  ffn.is_moe = fields.choice("kind", kKinds) == 1;
+  ffn.activation = static_cast<Activation>(fields.choice("activation", kActivations));
+  ffn.intermediate_size = fields.integer("intermediateSize", 1, kMaxSize);
+  if (ffn.is_moe) read_moe(env, fields, ffn);
+  return ffn;
+}
+
+}  // namespace
+
+ModelSpec read_spec(Napi::Env env, const Napi::Value& value) {
+  ModelSpec spec;
+  const Fields fields(env, value, "spec");
+  static constexpr const char* kNorms[] = {"rms", "layer"};
+  spec.hidden_size = fields.integer("hiddenSize", 1, kMaxSize);
+  spec.vocab_size = fields.integer("vocabSize", 1, kMaxVocab);
+  const Fields norm = fields.object("norm");
+  spec.norm = static_cast<NormKind>(norm.choice("kind", kNorms));
+  spec.norm_eps = norm.real("eps");
+  const Napi::Array ropes = fields.array("ropes");
+  for (uint32_t i = 0; i < ropes.Length(); ++i)
+    spec.ropes.push_back(read_rope({env, ropes.Get(i), "spec.ropes[]"}));
+  const Napi::Array layers = fields.array("layers");
+  for (uint32_t i = 0; i < layers.Length(); ++i) {
+    const Fields layer(env, layers.Get(i), "spec.layers[" + std::to_string(i) + "]");
+    spec.layers.push_back(
+        {read_attention(env, layer.object("attention"), ropes.Length()), read_ffn(env, layer.object("ffn"))});
+    const AttentionSpec& attention = spec.layers.back().attention;
+    if (attention.rope >= 0 &&
+        spec.ropes[static_cast<size_t>(attention.rope)].rotary_dim > attention.head_dim) {
+      args::fail(env, "`rotaryDim` is larger than `headDim`");
+    }
+  }
+  if (spec.layers.empty()) args::fail(env, "`spec.layers` is empty");
+  spec.tied_embeddings = fields.boolean("tiedEmbeddings");
+  spec.lm_head_bias = fields.boolean("lmHeadBias");
+  spec.embedding_multiplier = fields.real("embeddingMultiplier");
+  spec.residual_multiplier = fields.real("residualMultiplier");
+  spec.logits_multiplier = fields.real("logitsMultiplier");
+  return spec;
+}
+
+}  // namespace nearmoe

@@ -1,0 +1,95 @@
+#include "buffers.h"
+
+#include <algorithm>
+
+namespace nearmoe {
+namespace {
+
+/// Two passes over the same code: the first adds up sizes, the second hands out pointers.
+class Layout {
+ public:
+  explicit Layout(Arena* arena) : arena_(arena) {}
+  template <class T>
+  void take(T*& pointer, size_t count) {
+    const size_t bytes = (count * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
+    total_ += bytes;
+    if (arena_ != nullptr) pointer = reinterpret_cast<T*>(arena_->allocate(bytes));
+  }
+  void take_input(LayerInput& input, size_t tokens, size_t cols) {
+    take(input.normed, tokens * cols);
+    for (const ActFormat format : {ActFormat::F32, ActFormat::Q8}) {
+      const auto index = static_cast<size_t>(format);
+      input.stride[index] = activation_stride(format, cols);
+      take(input.prepared[index], tokens * input.stride[index]);
+    }
+  }
+  size_t total() const { return total_; }
+
+ private:
+  Arena* arena_;
+  size_t total_ = 0;
+};
+
+size_t largest_stride(size_t cols) {
+  return std::max(activation_stride(ActFormat::F32, cols), activation_stride(ActFormat::Q8, cols));
+}
+
+void take_scratch(Layout& layout, RankScratch& scratch, const ModelSpec& spec, size_t max_tokens) {
+  const size_t hidden = spec.hidden_size;
+  const size_t intermediate = std::max<size_t>(spec.max_intermediate(), 1);
+  layout.take(scratch.hidden, kPrivateTokens * hidden);
+  layout.take_input(scratch.input, kPrivateTokens, hidden);
+  layout.take(scratch.output_in, max_tokens * largest_stride(spec.max_q_size()));
+  layout.take(scratch.head, 2 * size_t{spec.max_q_size()});
+  layout.take(scratch.gate, kFfnTile * intermediate);
+  layout.take(scratch.up, kFfnTile * intermediate);
+  layout.take(scratch.ffn_mid, kFfnTile * largest_stride(intermediate));
+  layout.take(scratch.ffn_out, kFfnTile * hidden);
+  layout.take(scratch.router_logits, kFfnTile * std::max<size_t>(spec.max_experts(), 1));
+}
+
+}  // namespace
+
+Status Buffers::allocate(const ModelSpec& spec, const Topology& topology, uint32_t tokens,
+                         uint32_t max_logit_rows) {
+  max_tokens = tokens;
+  const size_t hidden_size = spec.hidden_size;
+  const size_t pairs = size_t{tokens} * spec.max_top_k();
+  attention_partials.resize(topology.dense_ranks);
+  ffn_partials.resize(topology.dense_ranks);
+  unit_scratch.resize(topology.unit_ranks());
+  dense_scratch.resize(topology.gpu_lane ? topology.dense_ranks : 0);
+  auto lay_out = [&](Layout& layout) {
+    layout.take(hidden, tokens * hidden_size);
+    layout.take_input(input, tokens, hidden_size);
+    layout.take(qkv, size_t{tokens} * spec.max_qkv_size());
+    layout.take(query, size_t{tokens} * spec.max_q_size());
+    layout.take(attention, size_t{tokens} * spec.max_q_size());
+    for (float*& partial : attention_partials) layout.take(partial, tokens * hidden_size);
+    for (float*& partial : ffn_partials) layout.take(partial, tokens * hidden_size);
+    if (topology.gpu_lane) layout.take(contributions, pairs * topology.max_group_ranks() * hidden_size);
+    layout.take(topk_ids, spec.layers.size() * std::max<size_t>(pairs, 1));
+    layout.take(topk_weights, spec.layers.size() * std::max<size_t>(pairs, 1));
+    layout.take(logits, size_t{max_logit_rows} * spec.vocab_size);
+    layout.take_input(final_input, max_logit_rows, hidden_size);
+    for (RankScratch& scratch : unit_scratch) take_scratch(layout, scratch, spec, tokens);
+    for (RankScratch& scratch : dense_scratch) take_scratch(layout, scratch, spec, tokens);
+  };
+  Layout measure(nullptr);
+  lay_out(measure);
+  if (!arena_.reserve(measure.total(), -1))
+    return Status::error(Code::OutOfMemory, "cannot reserve activation buffers");
+  Layout place(&arena_);
+  lay_out(place);
+  for (auto* scratches : {&unit_scratch, &dense_scratch}) {
+    for (RankScratch& scratch : *scratches) {
+      scratch.groups.reserve(spec.max_experts(), static_cast<uint32_t>(pairs));
+      scratch.own_ids.resize(size_t{kPrivateTokens} * spec.max_top_k());
+      scratch.own_weights.resize(size_t{kPrivateTokens} * spec.max_top_k());
+    }
+  }
+  groups.reserve(spec.max_experts(), static_cast<uint32_t>(pairs));
+  return {};
+}
+
+}  // namespace nearmoe

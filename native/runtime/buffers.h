@@ -1,0 +1,70 @@
+// Activation memory of the forward pass, allocated once for the largest step.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "arena.h"
+#include "expert_groups.h"
+#include "status.h"
+#include "weights.h"
+
+namespace nearmoe {
+
+/// Tokens up to which every rank keeps its own copy of the hidden state instead of sharing the work behind a
+/// barrier.
+inline constexpr uint32_t kPrivateTokens = 4;
+/// Tokens of one expert computed at a time; bounds scratch so that it stays in a core's L2 cache.
+inline constexpr uint32_t kFfnTile = 64;
+
+/// A token's normalised hidden state, as floats and prepared in each activation format that a consumer wants.
+struct LayerInput {
+  float* normed = nullptr;                  ///< [tokens][H]
+  std::array<std::byte*, 2> prepared = {};  ///< by ActFormat
+  std::array<size_t, 2> stride = {};
+};
+
+/// What belongs to one rank alone.
+struct RankScratch {
+  float* hidden = nullptr;         ///< [kPrivateTokens][H]
+  LayerInput input;                ///< for kPrivateTokens
+  std::byte* output_in = nullptr;  ///< prepared attention output of the rank's columns, [T]
+  float* head = nullptr;           ///< one key and one value head
+  float* gate = nullptr;           ///< [kFfnTile][I]
+  float* up = nullptr;             ///< [kFfnTile][I]
+  std::byte* ffn_mid = nullptr;    ///< prepared act(gate) * up, [kFfnTile]
+  float* ffn_out = nullptr;        ///< [kFfnTile][H]
+  float* router_logits = nullptr;  ///< [kFfnTile][E]
+  std::vector<int32_t> own_ids;    ///< routing of kPrivateTokens; used where tokens are not shared
+  std::vector<float> own_weights;
+  std::vector<const std::byte*> kv_blocks;
+  ExpertGroups groups;
+};
+
+struct Buffers {
+  Status allocate(const ModelSpec& spec, const Topology& topology, uint32_t max_tokens,
+                  uint32_t max_logit_rows);
+
+  uint32_t max_tokens = 0;
+  float* hidden = nullptr;                 ///< [T][H]
+  LayerInput input;                        ///< shared
+  float* qkv = nullptr;                    ///< [T][max qkv size]
+  float* query = nullptr;                  ///< [T][max q size], normalised and rotated
+  float* attention = nullptr;              ///< [T][max q size]
+  std::vector<float*> attention_partials;  ///< per dense rank [T][H]
+  std::vector<float*> ffn_partials;        ///< per dense rank [T][H]
+  float* contributions = nullptr;          ///< [pairs][max group ranks][H]; GPU lane only
+  int32_t* topk_ids = nullptr;             ///< [layers][T * K]
+  float* topk_weights = nullptr;           ///< [layers][T * K]
+  float* logits = nullptr;                 ///< [rows][V]
+  LayerInput final_input;                  ///< [rows]
+  std::vector<RankScratch> unit_scratch;   ///< per unit rank
+  std::vector<RankScratch> dense_scratch;  ///< per dense rank; the unit ranks' where there is no GPU lane
+  ExpertGroups groups;                     ///< of the layer under way; GPU lane only
+
+ private:
+  Arena arena_;
+};
+
+}  // namespace nearmoe

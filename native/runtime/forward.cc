@@ -1,0 +1,234 @@
+// Steps of the forward pass outside attention and experts: embedding, residual sums, norms, logits.
+#include "forward.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "clock.h"
+
+namespace nearmoe {
+namespace {
+
+uint32_t bit(DType dtype) { return 1U << static_cast<unsigned>(traits(dtype).activation); }
+
+uint32_t formats_of(const SlicedMatrix& matrix) { return matrix.present() ? bit(matrix.slices[0].dtype) : 0; }
+
+/// hidden += multiplier * (sum of the ranks' partials + bias); partials are added in rank order.
+void add_partials(const std::vector<float*>& partials, size_t offset, const std::vector<float>& bias,
+                  float multiplier, uint32_t n, float* hidden) {
+  for (uint32_t i = 0; i < n; ++i) {
+    float sum = partials[0][offset + i];
+    for (size_t r = 1; r < partials.size(); ++r) sum += partials[r][offset + i];
+    if (!bias.empty()) sum += bias[i];
+    hidden[i] += multiplier * sum;
+  }
+}
+
+}  // namespace
+
+Forward::Forward(const ModelSpec& spec, const WeightStore& store, const OpTable& ops, KvCache& kv,
+                 Buffers& buffers, const std::atomic<int32_t>* cancel_flags, uint32_t barrier_spins)
+    : spec_(spec),
+      store_(store),
+      weights_(store.weights()),
+      topology_(store.topology()),
+      ops_(ops),
+      kv_(kv),
+      buffers_(buffers),
+      cancel_flags_(cancel_flags),
+      max_top_k_(std::max(spec.max_top_k(), 1U)) {
+  barrier_.reset(topology_.dense_ranks, barrier_spins);
+  ffn_us_.resize(spec.layers.size() * topology_.unit_ranks());
+  for (const LayerWeights& layer : weights_.layers) {
+    input_formats_.push_back(formats_of(layer.query) | formats_of(layer.key) | formats_of(layer.value));
+    uint32_t ffn = formats_of(layer.dense.gate) | formats_of(layer.dense.up);
+    if (layer.router.data != nullptr) ffn |= bit(layer.router.dtype);
+    for (const GatedFfn& expert : layer.experts) ffn |= formats_of(expert.gate) | formats_of(expert.up);
+    input_formats_.push_back(ffn);
+  }
+}
+
+void Forward::begin_step(const Step* step) {
+  step_ = step;
+  aborted_.store(false, std::memory_order_relaxed);
+}
+
+Range Forward::my_tokens(uint32_t rank) const {
+  if (!shares_tokens()) return {0, step_->tokens};
+  return split(step_->tokens, topology_.dense_ranks, 1)[rank];
+}
+
+float* Forward::hidden_row(uint32_t rank, uint32_t token) {
+  float* base = shares_tokens() ? buffers_.hidden : dense_scratch(rank).hidden;
+  return base + size_t{token} * spec_.hidden_size;
+}
+
+bool Forward::check_cancel(uint32_t rank) {
+  if (rank == 0) {
+    for (const StepSequence& sequence : step_->sequences) {
+      // Partner: the main thread's Atomics.store on the shared flag.
+      if (cancel_flags_[sequence.cancel_slot].load(std::memory_order_acquire) != 0) {
+        aborted_.store(true, std::memory_order_release);
+      }
+    }
+  }
+  return topology_.dense_ranks == 1 && aborted();
+}
+
+void Forward::embed(uint32_t token, float* out) const {
+  const auto id = static_cast<uint32_t>(step_->token_ids[token]);
+  const SlicedMatrix& embedding = weights_.embedding;
+  for (size_t i = 0; i < embedding.slices.size(); ++i) {
+    const Range range = embedding.ranges[i];
+    if (id >= range.begin && id < range.end) ops_.unpack_row(embedding.slices[i], id - range.begin, out);
+  }
+  if (spec_.embedding_multiplier != 1) {
+    for (uint32_t i = 0; i < spec_.hidden_size; ++i) out[i] *= spec_.embedding_multiplier;
+  }
+}
+
+void Forward::add_contributions(uint32_t layer, uint32_t token, float* hidden, RankScratch& scratch) const {
+  const FfnSpec& ffn = spec_.layers[layer].ffn;
+  const uint32_t n = spec_.hidden_size;
+  const size_t pair_stride = size_t{topology_.max_group_ranks()} * n;
+  const size_t row = topk_offset(layer) + size_t{token} * ffn.top_k;
+  float* total = scratch.ffn_out;
+  float* partial = scratch.ffn_out + n;
+  std::fill(total, total + n, 0.0F);
+  for (uint32_t rank = 0; rank < topology_.unit_ranks(); ++rank) {
+    std::fill(partial, partial + n, 0.0F);
+    for (uint32_t j = 0; j < ffn.top_k; ++j) {
+      const auto expert = static_cast<uint32_t>(buffers_.topk_ids[row + j]);
+      const uint32_t group = topology_.group_of(expert);
+      const uint32_t first = topology_.group_first_rank(group);
+      if (rank < first || rank >= first + topology_.group_ranks(group)) continue;
+      const uint32_t pair = buffers_.groups.pair_of[size_t{token} * ffn.top_k + j];
+      ops_.accumulate(buffers_.contributions + pair * pair_stride + size_t{rank - first} * n,
+                      buffers_.topk_weights[row + j], partial, n);
+    }
+    ops_.add(partial, total, n);
+  }
+  if (ffn.shared_intermediate_size > 0) {
+    for (const float* shared : buffers_.ffn_partials) ops_.add(shared + size_t{token} * n, total, n);
+  }
+  ops_.accumulate(total, spec_.residual_multiplier, hidden, n);
+}
+
+void Forward::update_hidden(uint32_t layer, Part before, uint32_t token, float* hidden,
+                            RankScratch& scratch) const {
+  const uint32_t n = spec_.hidden_size;
+  const size_t offset = size_t{token} * n;
+  static const std::vector<float> kNoBias;
+  if (before == Part::Ffn) {
+    const LayerWeights& weights = weights_.layers[layer];
+    add_partials(buffers_.attention_partials, offset, weights.output_bias, spec_.residual_multiplier, n,
+                 hidden);
+  } else if (layer == 0) {
+    embed(token, hidden);
+  } else if (topology_.gpu_lane && spec_.layers[layer - 1].ffn.is_moe) {
+    add_contributions(layer - 1, token, hidden, scratch);
+  } else {
+    add_partials(buffers_.ffn_partials, offset, kNoBias, spec_.residual_multiplier, n, hidden);
+  }
+}
+
+void Forward::normalise(const float* x, const std::vector<float>& weight, const std::vector<float>& bias,
+                        float* out) const {
+  if (spec_.norm == NormKind::Rms) {
+    ops_.rms_norm(x, weight.data(), spec_.norm_eps, out, spec_.hidden_size);
+  } else {
+    ops_.layer_norm(x, weight.data(), bias.empty() ? nullptr : bias.data(), spec_.norm_eps, out,
+                    spec_.hidden_size);
+  }
+}
+
+void Forward::prepare_rows(const LayerInput& input, uint32_t formats, Range rows) const {
+  for (size_t f = 0; f < input.prepared.size(); ++f) {
+    if ((formats >> f & 1U) == 0) continue;
+    ops_.prepare_activations(static_cast<ActFormat>(f), input.normed + size_t{rows.begin} * spec_.hidden_size,
+                             spec_.hidden_size, rows.size(), spec_.hidden_size,
+                             input.prepared[f] + rows.begin * input.stride[f]);
+  }
+}
+
+void Forward::prepare_input(uint32_t rank, uint32_t layer, Part part) {
+  const LayerWeights& weights = weights_.layers[layer];
+  const bool attention = part == Part::Attention;
+  LayerInput& input = input_of(rank);
+  const Range tokens = my_tokens(rank);
+  for (uint32_t t = tokens.begin; t < tokens.end; ++t) {
+    float* hidden = hidden_row(rank, t);
+    update_hidden(layer, part, t, hidden, dense_scratch(rank));
+    normalise(hidden, attention ? weights.attention_norm : weights.ffn_norm,
+              attention ? weights.attention_norm_bias : weights.ffn_norm_bias,
+              input.normed + size_t{t} * spec_.hidden_size);
+  }
+  prepare_rows(input, input_formats_[2 * layer + (attention ? 0 : 1)], tokens);
+  if (shares_tokens()) barrier_.arrive_and_wait();
+}
+
+void Forward::run_layers(uint32_t rank, uint32_t first, uint32_t end) {
+  for (uint32_t layer = first; layer < end; ++layer) {
+    if (check_cancel(rank)) return;
+    attention_part(rank, layer);
+    barrier_.arrive_and_wait();
+    // Rank 0 raised the flag before that barrier and touches it again only behind the next one, so all ranks
+    // agree.
+    if (aborted()) return;
+    const double start = now_us();
+    ffn_part(rank, layer);
+    ffn_us_[size_t{layer} * topology_.unit_ranks() + rank] = now_us() - start;
+    barrier_.arrive_and_wait();
+  }
+}
+
+void Forward::run_attention_and_router(uint32_t rank, uint32_t layer) {
+  if (check_cancel(rank)) return;
+  attention_part(rank, layer);
+  barrier_.arrive_and_wait();
+  if (aborted()) return;
+  prepare_input(rank, layer, Part::Ffn);
+  const FfnSpec& ffn = spec_.layers[layer].ffn;
+  if (!ffn.is_moe) {
+    dense_ffn(rank, layer);
+    return;
+  }
+  route(rank, layer);
+  barrier_.arrive_and_wait();
+  if (rank == 0) {
+    buffers_.groups.build(buffers_.topk_ids + topk_offset(layer), buffers_.topk_weights + topk_offset(layer),
+                          step_->tokens, ffn.top_k, ffn.num_experts);
+  }
+}
+
+void Forward::run_logits(uint32_t rank) {
+  const auto rows = static_cast<uint32_t>(step_->logit_tokens.size());
+  if (rows == 0) return;
+  const SlicedMatrix& head = spec_.tied_embeddings ? weights_.embedding : weights_.lm_head;
+  const auto layers = static_cast<uint32_t>(spec_.layers.size());
+  const LayerInput& input = buffers_.final_input;
+  const Range mine = split(rows, topology_.dense_ranks, 1)[rank];
+  for (uint32_t i = mine.begin; i < mine.end; ++i) {
+    const uint32_t token = step_->logit_tokens[i];
+    float* hidden = hidden_row(rank, token);
+    update_hidden(layers, Part::Attention, token, hidden, dense_scratch(rank));
+    normalise(hidden, weights_.final_norm, weights_.final_norm_bias,
+              input.normed + size_t{i} * spec_.hidden_size);
+  }
+  prepare_rows(input, formats_of(head), mine);
+  barrier_.arrive_and_wait();
+  const PackedMatrix& slice = head.slices[rank];
+  if (slice.rows == 0) return;
+  const auto format = static_cast<size_t>(traits(slice.dtype).activation);
+  float* logits = buffers_.logits + head.ranges[rank].begin;
+  ops_.matmul(slice, {input.prepared[format], input.stride[format], nullptr, rows}, logits, spec_.vocab_size);
+  for (uint32_t i = 0; i < rows; ++i) {
+    float* row = logits + size_t{i} * spec_.vocab_size;
+    for (uint32_t n = 0; n < slice.rows; ++n) {
+      if (spec_.lm_head_bias) row[n] += weights_.lm_head_bias[head.ranges[rank].begin + n];
+      row[n] *= spec_.logits_multiplier;
+    }
+  }
+}
+
+}  // namespace nearmoe

@@ -1,0 +1,124 @@
+// The forward pass as SPMD stages. Every function is called by all ranks of a group at once, each with its
+// own rank, and works on that rank's share; stages that need each other's results meet at the dense barrier.
+// Without a GPU lane the dense ranks are the units' ranks and run_layers does everything (tensor parallel as
+// in Megatron-LM, Shoeybi et al. 2019, arXiv 1909.08053: one sum over ranks after attention, one after the
+// FFN). With a GPU lane its ranks run attention and router, and experts of one plan run on the units and on
+// the lane.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "buffers.h"
+#include "kernels/ops.h"
+#include "kv_cache.h"
+#include "step.h"
+#include "sync.h"
+#include "weights.h"
+
+namespace nearmoe {
+
+/// Experts of one layer that one side computes, ascending.
+struct ExpertTask {
+  uint32_t expert;
+  const std::byte*
+      slab;  ///< where the slices lie one after the other (a VRAM slot), or null: the units' own slices
+};
+
+class Forward {
+ public:
+  Forward(const ModelSpec& spec, const WeightStore& store, const OpTable& ops, KvCache& kv, Buffers& buffers,
+          const std::atomic<int32_t>* cancel_flags, uint32_t barrier_spins);
+
+  /// Called by the control thread between jobs.
+  void begin_step(const Step* step);
+  bool aborted() const { return aborted_.load(std::memory_order_acquire); }
+
+  /// No GPU lane: layers [first, end). Sets aborted() at a layer's start if a cancel flag of the step is up.
+  void run_layers(uint32_t rank, uint32_t first, uint32_t end);
+  /// GPU lane: attention and, for MoE layers, the router; dense layers complete.
+  void run_attention_and_router(uint32_t rank, uint32_t layer);
+  /// GPU lane: the shared expert of a MoE layer.
+  void run_shared_expert(uint32_t rank, uint32_t layer) {
+    if (spec_.layers[layer].ffn.shared_intermediate_size > 0) dense_ffn(rank, layer);
+  }
+  /// GPU lane: this rank's slices of experts in VRAM.
+  void run_gpu_experts(uint32_t rank, uint32_t layer, const std::vector<ExpertTask>& tasks);
+  /// GPU lane: experts on NDP units; `unit_rank` computes its slice of those of its group.
+  void run_unit_experts(uint32_t unit_rank, uint32_t layer, const std::vector<ExpertTask>& tasks);
+  /// Final norm and lm_head of the rows that need logits.
+  void run_logits(uint32_t rank);
+
+  /// Experts' time of one layer per unit rank, microseconds (no GPU lane).
+  const std::vector<double>& ffn_us() const { return ffn_us_; }
+  const Step& step() const { return *step_; }
+
+ private:
+  enum class Part : uint8_t { Attention, Ffn };
+  bool shares_tokens() const { return topology_.gpu_lane || step_->tokens > kPrivateTokens; }
+  Range my_tokens(uint32_t rank) const;
+  RankScratch& dense_scratch(uint32_t rank) {
+    return topology_.gpu_lane ? buffers_.dense_scratch[rank] : buffers_.unit_scratch[rank];
+  }
+  float* hidden_row(uint32_t rank, uint32_t token);
+  LayerInput& input_of(uint32_t rank) { return shares_tokens() ? buffers_.input : dense_scratch(rank).input; }
+
+  bool check_cancel(uint32_t rank);
+  void embed(uint32_t token, float* out) const;
+  /// Adds what the previous part left: nothing yet (embeds), the ranks' partial sums, or the experts'
+  /// contributions.
+  void update_hidden(uint32_t layer, Part before, uint32_t token, float* hidden, RankScratch& scratch) const;
+  void add_contributions(uint32_t layer, uint32_t token, float* hidden, RankScratch& scratch) const;
+  size_t topk_offset(uint32_t layer) const { return size_t{layer} * buffers_.max_tokens * max_top_k_; }
+  void normalise(const float* x, const std::vector<float>& weight, const std::vector<float>& bias,
+                 float* out) const;
+  void prepare_rows(const LayerInput& input, uint32_t formats, Range rows) const;
+  /// Brings the hidden state up to date, normalises and prepares it for the layer's part.
+  void prepare_input(uint32_t rank, uint32_t layer, Part part);
+
+  /// Ends with every rank's partial sum written, before the barrier.
+  void attention_part(uint32_t rank, uint32_t layer);
+  void project_qkv(uint32_t rank, uint32_t layer);
+  void attend(uint32_t rank, uint32_t layer);
+  void attend_head(uint32_t rank, uint32_t layer, const StepSequence& sequence, uint32_t kv_head);
+  void store_key_value(uint32_t layer, const StepSequence& sequence, uint32_t kv_head, RankScratch& scratch);
+  void ready_query(uint32_t layer, const StepSequence& sequence, uint32_t kv_head);
+  void normalise_head(const AttentionSpec& spec, const float* row, uint32_t row_size,
+                      const std::vector<float>& weight, uint32_t first, float* head) const;
+  void rotate(const AttentionSpec& spec, uint32_t token, float* heads, uint32_t count) const;
+  void project_output(uint32_t rank, uint32_t layer);
+
+  void ffn_part(uint32_t rank, uint32_t layer);
+  void route(uint32_t rank, uint32_t layer);
+  void dense_ffn(uint32_t rank, uint32_t layer);
+  void own_experts(uint32_t rank, uint32_t layer);
+  /// One tile of a gated FFN slice: scratch.ffn_out [count][H] = down(act(gate x) * up x).
+  void ffn_tile(const PackedMatrix& gate, const PackedMatrix& up, const PackedMatrix& down,
+                Activation activation, const LayerInput& input, const uint32_t* tokens, uint32_t first,
+                uint32_t count, RankScratch& scratch);
+  void contribute(uint32_t layer, uint32_t expert, uint32_t slice, const PackedMatrix (&matrices)[3],
+                  RankScratch& scratch);
+
+  const ModelSpec& spec_;
+  const WeightStore& store_;
+  const ModelWeights& weights_;
+  const Topology& topology_;
+  const OpTable& ops_;
+  KvCache& kv_;
+  Buffers& buffers_;
+  const std::atomic<int32_t>* cancel_flags_;
+  uint32_t max_top_k_;
+  Barrier barrier_;
+  const Step* step_ = nullptr;
+  std::atomic<bool> aborted_{false};
+  std::vector<double> ffn_us_;           // [layer][rank]
+  std::vector<uint32_t> input_formats_;  // [layer][part]: bit per ActFormat that consumers want
+};
+
+/// The three packed matrices of an expert's slice; with a slab, pointing into it.
+void expert_slice(const GatedFfn& expert, uint32_t slice, const std::byte* slab, PackedMatrix (&out)[3]);
+/// Bytes of an expert's slab: all slices' matrices in order.
+size_t slab_size(const GatedFfn& expert);
+
+}  // namespace nearmoe

@@ -1,0 +1,189 @@
+// The attention half of a layer: q/k/v projection, norms, rotary embedding, KV cache, attention, output
+// projection.
+#include <algorithm>
+#include <cmath>
+
+#include "forward.h"
+
+namespace nearmoe {
+namespace {
+
+/// A projection slice for all tokens of the step, with its bias, into `out` (token stride `ld`).
+void project(const OpTable& ops, const SlicedMatrix& matrix, uint32_t rank, const LayerInput& input,
+             uint32_t tokens, const std::vector<float>& bias, float* out, size_t ld) {
+  const PackedMatrix& slice = matrix.slices[rank];
+  if (slice.rows == 0) return;
+  const auto format = static_cast<size_t>(traits(slice.dtype).activation);
+  float* first = out + matrix.ranges[rank].begin;
+  ops.matmul(slice, {input.prepared[format], input.stride[format], nullptr, tokens}, first, ld);
+  if (bias.empty()) return;
+  for (uint32_t t = 0; t < tokens; ++t)
+    ops.add(bias.data() + matrix.ranges[rank].begin, first + t * ld, slice.rows);
+}
+
+/// Sum of squares with 16 running sums, so that the compiler can keep them in a vector.
+float mean_square(const float* x, uint32_t n) {
+  float sums[16] = {};
+  uint32_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    for (uint32_t j = 0; j < 16; ++j) sums[j] += x[i + j] * x[i + j];
+  }
+  float sum = 0;
+  for (; i < n; ++i) sum += x[i] * x[i];
+  for (const float part : sums) sum += part;
+  return sum / static_cast<float>(n);
+}
+
+void clip(float* x, uint32_t n, float limit) {
+  if (limit <= 0) return;
+  for (uint32_t i = 0; i < n; ++i) x[i] = std::clamp(x[i], -limit, limit);
+}
+
+}  // namespace
+
+void Forward::attention_part(uint32_t rank, uint32_t layer) {
+  prepare_input(rank, layer, Part::Attention);
+  project_qkv(rank, layer);
+  const bool aligned = store_.heads_aligned(layer);
+  // A norm over the whole projection needs every rank's rows; so do heads that straddle ranks.
+  if (!aligned || spec_.layers[layer].attention.qk_norm == QkNorm::Full) barrier_.arrive_and_wait();
+  attend(rank, layer);
+  if (!aligned) barrier_.arrive_and_wait();
+  project_output(rank, layer);
+}
+
+void Forward::project_qkv(uint32_t rank, uint32_t layer) {
+  const LayerWeights& weights = weights_.layers[layer];
+  const AttentionSpec& spec = spec_.layers[layer].attention;
+  const LayerInput& input = input_of(rank);
+  const size_t ld = spec.qkv_size();
+  float* qkv = buffers_.qkv;
+  project(ops_, weights.query, rank, input, step_->tokens, weights.query_bias, qkv, ld);
+  project(ops_, weights.key, rank, input, step_->tokens, weights.key_bias, qkv + spec.q_size(), ld);
+  project(ops_, weights.value, rank, input, step_->tokens, weights.value_bias,
+          qkv + spec.q_size() + spec.kv_size(), ld);
+}
+
+void Forward::attend(uint32_t rank, uint32_t layer) {
+  const AttentionSpec& spec = spec_.layers[layer].attention;
+  if (store_.heads_aligned(layer)) {
+    const Range heads = store_.kv_heads(layer, rank);
+    for (const StepSequence& sequence : step_->sequences) {
+      for (uint32_t head = heads.begin; head < heads.end; ++head) attend_head(rank, layer, sequence, head);
+    }
+    return;
+  }
+  uint32_t item = 0;
+  for (const StepSequence& sequence : step_->sequences) {
+    for (uint32_t head = 0; head < spec.num_kv_heads; ++head, ++item) {
+      if (item % topology_.dense_ranks == rank) attend_head(rank, layer, sequence, head);
+    }
+  }
+}
+
+void Forward::normalise_head(const AttentionSpec& spec, const float* row, uint32_t row_size,
+                             const std::vector<float>& weight, uint32_t first, float* head) const {
+  const float* x = row + first;
+  if (spec.qk_norm == QkNorm::Head) {
+    ops_.rms_norm(x, weight.data(), spec_.norm_eps, head, spec.head_dim);
+  } else if (spec.qk_norm == QkNorm::Full) {
+    const float inverse = 1.0F / std::sqrt(mean_square(row, row_size) + spec_.norm_eps);
+    for (uint32_t i = 0; i < spec.head_dim; ++i) head[i] = x[i] * inverse * weight[first + i];
+  } else {
+    std::copy(x, x + spec.head_dim, head);
+  }
+  clip(head, spec.head_dim, spec.clip_qkv);
+}
+
+void Forward::rotate(const AttentionSpec& spec, uint32_t token, float* heads, uint32_t count) const {
+  if (spec.rope < 0) return;
+  const auto set = static_cast<size_t>(spec.rope);
+  const RopeSpec& rope = spec_.ropes[set];
+  const size_t at = size_t{token} * (rope.rotary_dim / 2);
+  ops_.rope(heads, count, spec.head_dim, rope.rotary_dim, step_->cos[set].data() + at,
+            step_->sin[set].data() + at, rope.style);
+}
+
+void Forward::store_key_value(uint32_t layer, const StepSequence& sequence, uint32_t kv_head,
+                              RankScratch& scratch) {
+  const AttentionSpec& spec = spec_.layers[layer].attention;
+  const LayerWeights& weights = weights_.layers[layer];
+  float* key = scratch.head;
+  float* value = scratch.head + spec.head_dim;
+  for (uint32_t i = 0; i < sequence.count; ++i) {
+    const uint32_t token = sequence.first_token + i;
+    const float* keys = buffers_.qkv + size_t{token} * spec.qkv_size() + spec.q_size();
+    const uint32_t first = kv_head * spec.head_dim;
+    normalise_head(spec, keys, spec.kv_size(), weights.key_norm, first, key);
+    rotate(spec, token, key, 1);
+    const float* values = keys + spec.kv_size() + first;
+    std::copy(values, values + spec.head_dim, value);
+    clip(value, spec.head_dim, spec.clip_qkv);
+    const uint32_t position = sequence.first_position + i;
+    std::byte* block =
+        kv_.block(layer, step_->blocks[sequence.first_block + position / kKvBlockTokens], kv_head);
+    ops_.kv_store(kv_.dtype(), key, value, spec.head_dim, position % kKvBlockTokens, block);
+  }
+}
+
+void Forward::ready_query(uint32_t layer, const StepSequence& sequence, uint32_t kv_head) {
+  const AttentionSpec& spec = spec_.layers[layer].attention;
+  const uint32_t shared = spec.heads_per_kv();
+  for (uint32_t i = 0; i < sequence.count; ++i) {
+    const uint32_t token = sequence.first_token + i;
+    const float* queries = buffers_.qkv + size_t{token} * spec.qkv_size();
+    const uint32_t first = kv_head * shared * spec.head_dim;
+    float* ready = buffers_.query + size_t{token} * spec.q_size() + first;
+    for (uint32_t h = 0; h < shared; ++h) {
+      normalise_head(spec, queries, spec.q_size(), weights_.layers[layer].query_norm,
+                     first + h * spec.head_dim, ready + h * spec.head_dim);
+    }
+    rotate(spec, token, ready, shared);
+  }
+}
+
+void Forward::attend_head(uint32_t rank, uint32_t layer, const StepSequence& sequence, uint32_t kv_head) {
+  const AttentionSpec& spec = spec_.layers[layer].attention;
+  RankScratch& scratch = dense_scratch(rank);
+  store_key_value(layer, sequence, kv_head, scratch);
+  ready_query(layer, sequence, kv_head);
+  scratch.kv_blocks.clear();
+  for (uint32_t b = 0; b < sequence.num_blocks; ++b) {
+    scratch.kv_blocks.push_back(kv_.block(layer, step_->blocks[sequence.first_block + b], kv_head));
+  }
+  const uint32_t first = kv_head * spec.heads_per_kv() * spec.head_dim;
+  const size_t stride = spec.q_size();
+  AttentionArgs args;
+  args.q = buffers_.query + sequence.first_token * stride + first;
+  args.q_stride = stride;
+  args.q_heads = spec.heads_per_kv();
+  args.tokens = sequence.count;
+  args.first_position = sequence.first_position;
+  args.head_dim = spec.head_dim;
+  args.blocks = scratch.kv_blocks.data();
+  args.kv_dtype = kv_.dtype();
+  args.scale = spec.scale;
+  args.sliding_window = spec.sliding_window;
+  args.out = buffers_.attention + sequence.first_token * stride + first;
+  args.out_stride = stride;
+  ops_.attention(args);
+}
+
+void Forward::project_output(uint32_t rank, uint32_t layer) {
+  const SlicedMatrix& output = weights_.layers[layer].output;
+  const PackedMatrix& slice = output.slices[rank];
+  float* partial = buffers_.attention_partials[rank];
+  if (slice.rows == 0) {
+    std::fill(partial, partial + size_t{step_->tokens} * spec_.hidden_size, 0.0F);
+    return;
+  }
+  const ActFormat format = traits(slice.dtype).activation;
+  const size_t q_size = spec_.layers[layer].attention.q_size();
+  std::byte* prepared = dense_scratch(rank).output_in;
+  ops_.prepare_activations(format, buffers_.attention + output.ranges[rank].begin, q_size, step_->tokens,
+                           slice.cols, prepared);
+  ops_.matmul(slice, {prepared, activation_stride(format, slice.cols), nullptr, step_->tokens}, partial,
+              spec_.hidden_size);
+}
+
+}  // namespace nearmoe

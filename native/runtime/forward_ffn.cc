@@ -1,0 +1,202 @@
+// The feed-forward half of a layer: routing, dense blocks and shared experts, routed experts on units or in
+// VRAM.
+#include <algorithm>
+#include <cmath>
+
+#include "forward.h"
+#include "router.h"
+
+namespace nearmoe {
+namespace {
+
+float sigmoid_of_dot(const std::vector<float>& weight, const float* x) {
+  float sums[16] = {};
+  size_t i = 0;
+  for (; i + 16 <= weight.size(); i += 16) {
+    for (size_t j = 0; j < 16; ++j) sums[j] += weight[i + j] * x[i + j];
+  }
+  float dot = 0;
+  for (; i < weight.size(); ++i) dot += weight[i] * x[i];
+  for (const float sum : sums) dot += sum;
+  return 1.0F / (1.0F + std::exp(-dot));
+}
+
+}  // namespace
+
+void expert_slice(const GatedFfn& expert, uint32_t slice, const std::byte* slab, PackedMatrix (&out)[3]) {
+  const SlicedMatrix* matrices[3] = {&expert.gate, &expert.up, &expert.down};
+  size_t offset = 0;
+  for (uint32_t s = 0; s <= slice; ++s) {
+    for (int m = 0; m < 3; ++m) {
+      const PackedMatrix& source = matrices[m]->slices[s];
+      if (s == slice) {
+        out[m] = source;
+        if (slab != nullptr) out[m].data = slab + offset;
+      }
+      if (source.rows > 0) offset += packed_bytes(source.dtype, source.rows, source.cols);
+    }
+  }
+}
+
+size_t slab_size(const GatedFfn& expert) {
+  size_t bytes = 0;
+  for (const SlicedMatrix* matrix : {&expert.gate, &expert.up, &expert.down}) {
+    for (const PackedMatrix& s : matrix->slices)
+      bytes += s.rows == 0 ? 0 : packed_bytes(s.dtype, s.rows, s.cols);
+  }
+  return bytes;
+}
+
+void Forward::route(uint32_t rank, uint32_t layer) {
+  const FfnSpec& ffn = spec_.layers[layer].ffn;
+  const PackedMatrix& router = weights_.layers[layer].router;
+  const LayerInput& input = input_of(rank);
+  const auto format = static_cast<size_t>(traits(router.dtype).activation);
+  const Range tokens = my_tokens(rank);
+  RankScratch& scratch = dense_scratch(rank);
+  // Where tokens are not shared, every rank routes them all for itself and rank 0's result is the one
+  // reported.
+  for (uint32_t first = tokens.begin; first < tokens.end; first += kFfnTile) {
+    const uint32_t count = std::min(kFfnTile, tokens.end - first);
+    ops_.matmul(router,
+                {input.prepared[format] + first * input.stride[format], input.stride[format], nullptr, count},
+                scratch.router_logits, ffn.num_experts);
+    for (uint32_t i = 0; i < count; ++i) {
+      const size_t at = shares_tokens() || rank == 0 ? topk_offset(layer) + size_t{first + i} * ffn.top_k : 0;
+      int32_t* ids =
+          shares_tokens() || rank == 0 ? buffers_.topk_ids + at : scratch.own_ids.data() + i * ffn.top_k;
+      float* weights = shares_tokens() || rank == 0 ? buffers_.topk_weights + at
+                                                    : scratch.own_weights.data() + i * ffn.top_k;
+      route_token(ffn, scratch.router_logits + size_t{i} * ffn.num_experts, ids, weights);
+    }
+  }
+}
+
+void Forward::ffn_tile(const PackedMatrix& gate, const PackedMatrix& up, const PackedMatrix& down,
+                       Activation activation, const LayerInput& input, const uint32_t* tokens, uint32_t first,
+                       uint32_t count, RankScratch& scratch) {
+  auto view = [&](const PackedMatrix& matrix) {
+    const auto format = static_cast<size_t>(traits(matrix.dtype).activation);
+    const size_t stride = input.stride[format];
+    const std::byte* base = input.prepared[format];
+    return tokens != nullptr ? ActView{base, stride, tokens + first, count}
+                             : ActView{base + first * stride, stride, nullptr, count};
+  };
+  ops_.matmul(gate, view(gate), scratch.gate, gate.rows);
+  ops_.matmul(up, view(up), scratch.up, up.rows);
+  ops_.gated_activation(activation, scratch.gate, scratch.up, scratch.gate, size_t{count} * gate.rows);
+  const ActFormat format = traits(down.dtype).activation;
+  ops_.prepare_activations(format, scratch.gate, gate.rows, count, gate.rows, scratch.ffn_mid);
+  ops_.matmul(down, {scratch.ffn_mid, activation_stride(format, gate.rows), nullptr, count}, scratch.ffn_out,
+              spec_.hidden_size);
+}
+
+void Forward::dense_ffn(uint32_t rank, uint32_t layer) {
+  const FfnSpec& ffn = spec_.layers[layer].ffn;
+  const LayerWeights& weights = weights_.layers[layer];
+  const uint32_t n = spec_.hidden_size;
+  float* partial = buffers_.ffn_partials[rank];
+  std::fill(partial, partial + size_t{step_->tokens} * n, 0.0F);
+  if (ffn.dense_intermediate_size() == 0 || weights.dense.gate.slices[rank].rows == 0) return;
+  RankScratch& scratch = dense_scratch(rank);
+  const LayerInput& input = input_of(rank);
+  for (uint32_t first = 0; first < step_->tokens; first += kFfnTile) {
+    const uint32_t count = std::min(kFfnTile, step_->tokens - first);
+    ffn_tile(weights.dense.gate.slices[rank], weights.dense.up.slices[rank], weights.dense.down.slices[rank],
+             ffn.activation, input, nullptr, first, count, scratch);
+    for (uint32_t i = 0; i < count; ++i) {
+      const size_t at = size_t{first + i} * n;
+      const float weight = ffn.is_moe && ffn.shared_gate_sigmoid
+                               ? sigmoid_of_dot(weights.shared_expert_gate, input.normed + at)
+                               : 1.0F;
+      ops_.accumulate(scratch.ffn_out + size_t{i} * n, weight, partial + at, n);
+    }
+  }
+}
+
+/// No GPU lane: this rank's slice of every chosen expert of its NDP group, added to its partial sum.
+void Forward::own_experts(uint32_t rank, uint32_t layer) {
+  const FfnSpec& ffn = spec_.layers[layer].ffn;
+  const uint32_t n = spec_.hidden_size;
+  RankScratch& scratch = dense_scratch(rank);
+  const bool own_routing = !shares_tokens() && rank != 0;
+  scratch.groups.build(own_routing ? scratch.own_ids.data() : buffers_.topk_ids + topk_offset(layer),
+                       own_routing ? scratch.own_weights.data() : buffers_.topk_weights + topk_offset(layer),
+                       step_->tokens, ffn.top_k, ffn.num_experts);
+  const ExpertGroups& groups = scratch.groups;
+  float* partial = buffers_.ffn_partials[rank];
+  for (uint32_t e = 0; e < ffn.num_experts; ++e) {
+    const uint32_t group = topology_.group_of(e);
+    const uint32_t first_rank = topology_.group_first_rank(group);
+    const bool mine = rank >= first_rank && rank < first_rank + topology_.group_ranks(group);
+    if (!mine || groups.offsets[e] == groups.offsets[e + 1]) continue;
+    const GatedFfn& expert = weights_.layers[layer].experts[e];
+    const uint32_t slice = rank - first_rank;
+    if (expert.gate.slices[slice].rows == 0) continue;
+    for (uint32_t pair = groups.offsets[e]; pair < groups.offsets[e + 1]; pair += kFfnTile) {
+      const uint32_t count = std::min(kFfnTile, groups.offsets[e + 1] - pair);
+      ffn_tile(expert.gate.slices[slice], expert.up.slices[slice], expert.down.slices[slice], ffn.activation,
+               input_of(rank), groups.tokens.data(), pair, count, scratch);
+      for (uint32_t i = 0; i < count; ++i) {
+        ops_.accumulate(scratch.ffn_out + size_t{i} * n, groups.weights[pair + i],
+                        partial + size_t{groups.tokens[pair + i]} * n, n);
+      }
+    }
+  }
+}
+
+void Forward::ffn_part(uint32_t rank, uint32_t layer) {
+  prepare_input(rank, layer, Part::Ffn);
+  const FfnSpec& ffn = spec_.layers[layer].ffn;
+  if (ffn.is_moe) {
+    route(rank, layer);
+    if (shares_tokens()) barrier_.arrive_and_wait();
+  }
+  dense_ffn(rank, layer);
+  if (ffn.is_moe) own_experts(rank, layer);
+}
+
+void Forward::contribute(uint32_t layer, uint32_t expert, uint32_t slice, const PackedMatrix (&matrices)[3],
+                         RankScratch& scratch) {
+  const ExpertGroups& groups = buffers_.groups;
+  const uint32_t n = spec_.hidden_size;
+  const size_t pair_stride = size_t{topology_.max_group_ranks()} * n;
+  for (uint32_t pair = groups.offsets[expert]; pair < groups.offsets[expert + 1]; pair += kFfnTile) {
+    const uint32_t count = std::min(kFfnTile, groups.offsets[expert + 1] - pair);
+    float* out = buffers_.contributions + pair * pair_stride + size_t{slice} * n;
+    if (matrices[0].rows == 0) {
+      for (uint32_t i = 0; i < count; ++i) std::fill(out + i * pair_stride, out + i * pair_stride + n, 0.0F);
+      continue;
+    }
+    ffn_tile(matrices[0], matrices[1], matrices[2], spec_.layers[layer].ffn.activation, buffers_.input,
+             groups.tokens.data(), pair, count, scratch);
+    for (uint32_t i = 0; i < count; ++i) {
+      const float* y = scratch.ffn_out + size_t{i} * n;
+      std::copy(y, y + n, out + i * pair_stride);
+    }
+  }
+}
+
+void Forward::run_gpu_experts(uint32_t rank, uint32_t layer, const std::vector<ExpertTask>& tasks) {
+  for (const ExpertTask& task : tasks) {
+    const GatedFfn& expert = weights_.layers[layer].experts[task.expert];
+    for (uint32_t slice = rank; slice < expert.gate.slices.size(); slice += topology_.dense_ranks) {
+      PackedMatrix matrices[3];
+      expert_slice(expert, slice, task.slab, matrices);
+      contribute(layer, task.expert, slice, matrices, buffers_.dense_scratch[rank]);
+    }
+  }
+}
+
+void Forward::run_unit_experts(uint32_t unit_rank, uint32_t layer, const std::vector<ExpertTask>& tasks) {
+  for (const ExpertTask& task : tasks) {
+    const uint32_t group = topology_.group_of(task.expert);
+    const uint32_t first = topology_.group_first_rank(group);
+    if (unit_rank < first || unit_rank >= first + topology_.group_ranks(group)) continue;
+    PackedMatrix matrices[3];
+    expert_slice(weights_.layers[layer].experts[task.expert], unit_rank - first, nullptr, matrices);
+    contribute(layer, task.expert, unit_rank - first, matrices, buffers_.unit_scratch[unit_rank]);
+  }
+}
+
+}  // namespace nearmoe

@@ -1,0 +1,72 @@
+#include "model_spec.h"
+
+#include <algorithm>
+#include <array>
+
+namespace nearmoe {
+namespace {
+
+template <class Get>
+uint32_t max_over_layers(const ModelSpec& spec, Get get) {
+  uint32_t largest = 0;
+  for (const LayerSpec& layer : spec.layers) largest = std::max(largest, get(layer));
+  return largest;
+}
+
+}  // namespace
+
+uint32_t ModelSpec::max_qkv_size() const {
+  return max_over_layers(*this, [](const LayerSpec& l) { return l.attention.qkv_size(); });
+}
+uint32_t ModelSpec::max_q_size() const {
+  return max_over_layers(*this, [](const LayerSpec& l) { return l.attention.q_size(); });
+}
+uint32_t ModelSpec::max_top_k() const {
+  return max_over_layers(*this, [](const LayerSpec& l) { return l.ffn.top_k; });
+}
+uint32_t ModelSpec::max_experts() const {
+  return max_over_layers(*this, [](const LayerSpec& l) { return l.ffn.num_experts; });
+}
+uint32_t ModelSpec::max_intermediate() const {
+  return max_over_layers(*this, [](const LayerSpec& l) {
+    return std::max(l.ffn.intermediate_size, l.ffn.shared_intermediate_size);
+  });
+}
+
+const char* role_name(Role role) {
+  static constexpr std::array<const char*, kNumRoles> kNames = {
+      "embedding",
+      "finalNorm",
+      "finalNormBias",
+      "lmHead",
+      "lmHeadBias",
+      "attentionNorm",
+      "attentionNormBias",
+      "query",
+      "key",
+      "value",
+      "queryBias",
+      "keyBias",
+      "valueBias",
+      "queryNorm",
+      "keyNorm",
+      "output",
+      "outputBias",
+      "ffnNorm",
+      "ffnNormBias",
+      "gate",
+      "up",
+      "down",
+      "router",
+      "expertGate",
+      "expertUp",
+      "expertDown",
+      "sharedGate",
+      "sharedUp",
+      "sharedDown",
+      "sharedExpertGate",
+  };
+  return kNames[static_cast<size_t>(role)];
+}
+
+}  // namespace nearmoe

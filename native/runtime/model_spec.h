@@ -1,0 +1,123 @@
+// The model's shape as the runtime executes it: the C++ face of src/model/model-spec.ts (same names, same
+// meaning). Built once from JavaScript by napi/spec.cc; immutable afterwards.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "kernels/ops.h"
+
+namespace nearmoe {
+
+enum class NormKind : uint8_t { Rms, Layer };
+enum class QkNorm : uint8_t { None, Head, Full };
+enum class Scoring : uint8_t { Softmax, TopkSoftmax, SparseMixer };
+
+struct RopeSpec {
+  RopeStyle style = RopeStyle::Neox;
+  uint32_t rotary_dim = 0;
+};
+
+struct AttentionSpec {
+  uint32_t num_heads = 0;
+  uint32_t num_kv_heads = 0;
+  uint32_t head_dim = 0;
+  QkNorm qk_norm = QkNorm::None;
+  bool qkv_bias = false;
+  bool output_bias = false;
+  float clip_qkv = 0;
+  float scale = 1;
+  uint32_t sliding_window = 0;
+  int32_t rope = -1;
+
+  uint32_t q_size() const { return num_heads * head_dim; }
+  uint32_t kv_size() const { return num_kv_heads * head_dim; }
+  uint32_t qkv_size() const { return q_size() + 2 * kv_size(); }
+  uint32_t heads_per_kv() const { return num_heads / num_kv_heads; }
+};
+
+struct RouterSpec {
+  Scoring scoring = Scoring::Softmax;
+  bool norm_topk_prob = false;
+  float jitter_eps = 0;
+};
+
+/// The feed-forward part of a layer: a dense block, or routed experts with an optional shared expert.
+struct FfnSpec {
+  bool is_moe = false;
+  Activation activation = Activation::Silu;
+  uint32_t intermediate_size = 0;  ///< of the dense block or of one expert
+  uint32_t num_experts = 0;
+  uint32_t top_k = 0;
+  RouterSpec router;
+  uint32_t shared_intermediate_size = 0;  ///< 0: no shared expert
+  bool shared_gate_sigmoid = false;
+
+  /// Intermediate size of the part every token passes: the dense block or the shared expert; 0 if there is
+  /// none.
+  uint32_t dense_intermediate_size() const { return is_moe ? shared_intermediate_size : intermediate_size; }
+};
+
+struct LayerSpec {
+  AttentionSpec attention;
+  FfnSpec ffn;
+};
+
+struct ModelSpec {
+  uint32_t hidden_size = 0;
+  uint32_t vocab_size = 0;
+  NormKind norm = NormKind::Rms;
+  float norm_eps = 0;
+  std::vector<RopeSpec> ropes;
+  std::vector<LayerSpec> layers;
+  bool tied_embeddings = false;
+  bool lm_head_bias = false;
+  float embedding_multiplier = 1;
+  float residual_multiplier = 1;
+  float logits_multiplier = 1;
+
+  uint32_t max_qkv_size() const;
+  uint32_t max_q_size() const;
+  uint32_t max_top_k() const;
+  uint32_t max_experts() const;
+  uint32_t max_intermediate() const;
+};
+
+/// Every weight native can hold; order = WEIGHT_ROLES of src/model/model-spec.ts.
+enum class Role : uint8_t {
+  Embedding,
+  FinalNorm,
+  FinalNormBias,
+  LmHead,
+  LmHeadBias,
+  AttentionNorm,
+  AttentionNormBias,
+  Query,
+  Key,
+  Value,
+  QueryBias,
+  KeyBias,
+  ValueBias,
+  QueryNorm,
+  KeyNorm,
+  Output,
+  OutputBias,
+  FfnNorm,
+  FfnNormBias,
+  Gate,
+  Up,
+  Down,
+  Router,
+  ExpertGate,
+  ExpertUp,
+  ExpertDown,
+  SharedGate,
+  SharedUp,
+  SharedDown,
+  SharedExpertGate,
+};
+inline constexpr uint32_t kNumRoles = 30;
+const char* role_name(Role role);
+
+}  // namespace nearmoe

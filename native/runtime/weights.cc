@@ -1,0 +1,312 @@
+#include "weights.h"
+
+#include <cmath>
+#include <string>
+
+namespace nearmoe {
+namespace {
+
+std::string describe(const LoadRow& row) {
+  std::string text = role_name(row.role);
+  if (row.layer >= 0) text += " of layer " + std::to_string(row.layer);
+  if (row.expert >= 0) text += ", expert " + std::to_string(row.expert);
+  return text;
+}
+
+}  // namespace
+
+/// Where a matrix goes: how it is cut and who owns the slices.
+struct WeightStore::SliceRequest {
+  SlicedMatrix* target;
+  std::vector<Range> ranges;
+  bool by_columns;
+  bool expert;          ///< owned by unit ranks from first_rank on, else by dense ranks
+  uint32_t first_rank;  ///< unit rank of slice 0
+};
+
+WeightStore::WeightStore(const ModelSpec& spec, const Topology& topology, uint32_t slice_cols)
+    : spec_(spec), topology_(topology), slice_cols_(slice_cols == 0 ? 1 : slice_cols) {
+  weights_.layers.resize(spec.layers.size());
+  for (size_t i = 0; i < spec.layers.size(); ++i)
+    weights_.layers[i].experts.resize(spec.layers[i].ffn.num_experts);
+}
+
+Status WeightStore::reserve(const std::vector<int>& unit_nodes, size_t unit_bytes, size_t dense_bytes) {
+  for (uint32_t unit = 0; unit < topology_.units; ++unit) {
+    auto arena = std::make_unique<Arena>();
+    if (!arena->reserve(unit_bytes, unit < unit_nodes.size() ? unit_nodes[unit] : -1)) {
+      return Status::error(Code::OutOfMemory, "cannot reserve the arena of unit " + std::to_string(unit));
+    }
+    unit_arenas_.push_back(std::move(arena));
+  }
+  if (topology_.gpu_lane) {
+    dense_arena_ = std::make_unique<Arena>();
+    if (!dense_arena_->reserve(dense_bytes, -1)) {
+      return Status::error(Code::OutOfMemory, "cannot reserve the GPU lane's memory");
+    }
+  }
+  return {};
+}
+
+std::vector<Range> WeightStore::intermediate_ranges(uint32_t size, uint32_t parts) const {
+  const uint32_t preferred = slice_cols_ > kRowGroup ? slice_cols_ : kRowGroup;
+  return split_evenly(size, parts, preferred, slice_cols_);
+}
+
+bool WeightStore::heads_aligned(uint32_t layer) const {
+  const AttentionSpec& attention = spec_.layers[layer].attention;
+  return attention.num_kv_heads % topology_.dense_ranks == 0 &&
+         attention.heads_per_kv() * attention.head_dim % slice_cols_ == 0;
+}
+
+Range WeightStore::kv_heads(uint32_t layer, uint32_t rank) const {
+  return split(spec_.layers[layer].attention.num_kv_heads, topology_.dense_ranks, 1)[rank];
+}
+
+/// Row ranges of a projection with `heads` heads: whole heads where they divide evenly, else even row groups.
+std::vector<Range> WeightStore::head_rows(uint32_t layer, uint32_t heads) const {
+  const uint32_t head_dim = spec_.layers[layer].attention.head_dim;
+  if (heads_aligned(layer))
+    return split(heads * head_dim, topology_.dense_ranks, heads * head_dim / topology_.dense_ranks);
+  return split_evenly(heads * head_dim, topology_.dense_ranks, kRowGroup, 1);
+}
+
+Status WeightStore::check_shape(const LoadRow& row, int64_t table_row, uint32_t rows, uint32_t cols) const {
+  if (row.rows == rows && row.cols == cols) return {};
+  return Status::error(Code::InvalidArgument,
+                       describe(row) + ": expected [" + std::to_string(rows) + ", " + std::to_string(cols) +
+                           "], got [" + std::to_string(row.rows) + ", " + std::to_string(row.cols) + "]",
+                       table_row);
+}
+
+Status WeightStore::add_vector(const LoadRow& row, const std::byte* src, int64_t table_row,
+                               std::vector<float>& out, size_t size) {
+  if (static_cast<size_t>(row.rows) * row.cols != size) {
+    return Status::error(Code::InvalidArgument,
+                         describe(row) + ": expected " + std::to_string(size) + " values, got " +
+                             std::to_string(static_cast<size_t>(row.rows) * row.cols),
+                         table_row);
+  }
+  out.resize(size);
+  dequantize(row.dtype, src, out.data(), size);
+  for (const float value : out) {
+    if (!std::isfinite(value))
+      return Status::error(Code::WeightValue, describe(row) + " holds NaN or infinity", table_row);
+  }
+  dense_bytes_ += size * sizeof(float);
+  return {};
+}
+
+Status WeightStore::add_matrix(const LoadRow& row, const std::byte* src, int64_t table_row,
+                               const SliceRequest& request, std::vector<std::vector<PackTask>>& tasks) {
+  if (request.target->present()) {
+    return Status::error(Code::InvalidArgument, describe(row) + " was given twice", table_row);
+  }
+  const size_t row_bytes = source_bytes(row.dtype, 1, row.cols);
+  SlicedMatrix sliced;
+  sliced.ranges = request.ranges;
+  for (uint32_t i = 0; i < request.ranges.size(); ++i) {
+    const Range range = request.ranges[i];
+    const uint32_t rows = request.by_columns ? row.rows : range.size();
+    const uint32_t cols = request.by_columns ? range.size() : row.cols;
+    if (range.size() == 0) {
+      sliced.slices.push_back({nullptr, 0, 0, row.dtype});
+      continue;
+    }
+    const bool dense_of_gpu = !request.expert && topology_.gpu_lane;
+    const uint32_t rank = (request.first_rank + i) % topology_.unit_ranks();
+    Arena& arena = dense_of_gpu ? *dense_arena_ : *unit_arenas_[rank / topology_.threads_per_unit];
+    const size_t bytes = packed_bytes(row.dtype, rows, cols);
+    std::byte* dst = arena.allocate(bytes);
+    if (dst == nullptr)
+      return Status::error(Code::OutOfMemory, describe(row) + " does not fit its arena", table_row);
+    (request.expert ? expert_bytes_ : dense_bytes_) += bytes;
+    const std::byte* from = request.by_columns ? src : src + range.begin * row_bytes;
+    tasks[rank].push_back(
+        {row.dtype, from, row_bytes, rows, request.by_columns ? range.begin : 0, cols, dst, table_row});
+    sliced.slices.push_back({dst, rows, cols, row.dtype});
+  }
+  *request.target = std::move(sliced);
+  return {};
+}
+
+Status WeightStore::add(const LoadRow& row, const MappedFile& file, int64_t table_row,
+                        std::vector<std::vector<PackTask>>& tasks) {
+  const FormatTraits& format = traits(row.dtype);
+  if (row.rows == 0 || row.cols == 0 || row.cols % format.block_cols != 0) {
+    return Status::error(Code::InvalidArgument, describe(row) + ": shape does not fit " + format.name,
+                         table_row);
+  }
+  const size_t bytes = source_bytes(row.dtype, row.rows, row.cols);
+  if (row.offset > file.size() || bytes > file.size() - row.offset) {
+    return Status::error(Code::InvalidArgument, describe(row) + " lies beyond the end of its file",
+                         table_row);
+  }
+  const std::byte* src = file.data() + row.offset;
+  const uint32_t hidden = spec_.hidden_size;
+  const uint32_t vocab = spec_.vocab_size;
+  const uint32_t ranks = topology_.dense_ranks;
+  switch (row.role) {
+    case Role::Embedding:
+    case Role::LmHead: {
+      SlicedMatrix* target = row.role == Role::Embedding ? &weights_.embedding : &weights_.lm_head;
+      if (Status s = check_shape(row, table_row, vocab, hidden); !s.ok()) return s;
+      return add_matrix(row, src, table_row,
+                        {target, split_evenly(vocab, ranks, kRowGroup, 1), false, false, 0}, tasks);
+    }
+    case Role::FinalNorm:
+      return add_vector(row, src, table_row, weights_.final_norm, hidden);
+    case Role::FinalNormBias:
+      return add_vector(row, src, table_row, weights_.final_norm_bias, hidden);
+    case Role::LmHeadBias:
+      return add_vector(row, src, table_row, weights_.lm_head_bias, vocab);
+    default:
+      break;
+  }
+  if (row.layer < 0 || static_cast<size_t>(row.layer) >= weights_.layers.size()) {
+    return Status::error(Code::InvalidArgument, describe(row) + ": no such layer", table_row);
+  }
+  return add_layer_weight(row, src, table_row, tasks);
+}
+
+Status WeightStore::add_layer_weight(const LoadRow& row, const std::byte* src, int64_t table_row,
+                                     std::vector<std::vector<PackTask>>& tasks) {
+  LayerWeights& layer = weights_.layers[static_cast<size_t>(row.layer)];
+  const AttentionSpec& attention = spec_.layers[static_cast<size_t>(row.layer)].attention;
+  const uint32_t hidden = spec_.hidden_size;
+  const bool full = attention.qk_norm == QkNorm::Full;
+  switch (row.role) {
+    case Role::AttentionNorm:
+      return add_vector(row, src, table_row, layer.attention_norm, hidden);
+    case Role::AttentionNormBias:
+      return add_vector(row, src, table_row, layer.attention_norm_bias, hidden);
+    case Role::FfnNorm:
+      return add_vector(row, src, table_row, layer.ffn_norm, hidden);
+    case Role::FfnNormBias:
+      return add_vector(row, src, table_row, layer.ffn_norm_bias, hidden);
+    case Role::QueryBias:
+      return add_vector(row, src, table_row, layer.query_bias, attention.q_size());
+    case Role::KeyBias:
+      return add_vector(row, src, table_row, layer.key_bias, attention.kv_size());
+    case Role::ValueBias:
+      return add_vector(row, src, table_row, layer.value_bias, attention.kv_size());
+    case Role::QueryNorm:
+      return add_vector(row, src, table_row, layer.query_norm,
+                        full ? attention.q_size() : attention.head_dim);
+    case Role::KeyNorm:
+      return add_vector(row, src, table_row, layer.key_norm, full ? attention.kv_size() : attention.head_dim);
+    case Role::OutputBias:
+      return add_vector(row, src, table_row, layer.output_bias, hidden);
+    case Role::SharedExpertGate:
+      return add_vector(row, src, table_row, layer.shared_expert_gate, hidden);
+    case Role::Query:
+    case Role::Key:
+    case Role::Value:
+    case Role::Output:
+      return add_attention_weight(row, src, table_row, tasks);
+    default:
+      return add_ffn_weight(row, src, table_row, tasks);
+  }
+}
+
+Status WeightStore::add_attention_weight(const LoadRow& row, const std::byte* src, int64_t table_row,
+                                         std::vector<std::vector<PackTask>>& tasks) {
+  const auto index = static_cast<uint32_t>(row.layer);
+  LayerWeights& layer = weights_.layers[index];
+  const AttentionSpec& attention = spec_.layers[index].attention;
+  const uint32_t hidden = spec_.hidden_size;
+  if (row.role == Role::Output) {
+    if (Status s = check_shape(row, table_row, hidden, attention.q_size()); !s.ok()) return s;
+    const std::vector<Range> ranges = heads_aligned(index)
+                                          ? head_rows(index, attention.num_heads)
+                                          : intermediate_ranges(attention.q_size(), topology_.dense_ranks);
+    return add_matrix(row, src, table_row, {&layer.output, ranges, true, false, 0}, tasks);
+  }
+  const uint32_t heads = row.role == Role::Query ? attention.num_heads : attention.num_kv_heads;
+  SlicedMatrix* target = row.role == Role::Query ? &layer.query
+                         : row.role == Role::Key ? &layer.key
+                                                 : &layer.value;
+  if (Status s = check_shape(row, table_row, heads * attention.head_dim, hidden); !s.ok()) return s;
+  return add_matrix(row, src, table_row, {target, head_rows(index, heads), false, false, 0}, tasks);
+}
+
+Status WeightStore::add_ffn_weight(const LoadRow& row, const std::byte* src, int64_t table_row,
+                                   std::vector<std::vector<PackTask>>& tasks) {
+  LayerWeights& layer = weights_.layers[static_cast<size_t>(row.layer)];
+  const FfnSpec& ffn = spec_.layers[static_cast<size_t>(row.layer)].ffn;
+  const uint32_t hidden = spec_.hidden_size;
+  if (row.role == Role::Router) {
+    if (Status s = check_shape(row, table_row, ffn.num_experts, hidden); !s.ok()) return s;
+    SlicedMatrix whole;
+    const Status status =
+        add_matrix(row, src, table_row, {&whole, {{0, ffn.num_experts}}, false, false, 0}, tasks);
+    if (status.ok()) layer.router = whole.slices[0];
+    return status;
+  }
+  const bool is_expert =
+      row.role == Role::ExpertGate || row.role == Role::ExpertUp || row.role == Role::ExpertDown;
+  const bool is_down = row.role == Role::ExpertDown || row.role == Role::SharedDown || row.role == Role::Down;
+  const bool is_gate = row.role == Role::ExpertGate || row.role == Role::SharedGate || row.role == Role::Gate;
+  if (is_expert && (row.expert < 0 || static_cast<uint32_t>(row.expert) >= ffn.num_experts)) {
+    return Status::error(Code::InvalidArgument, describe(row) + ": no such expert", table_row);
+  }
+  GatedFfn& block = is_expert ? layer.experts[static_cast<size_t>(row.expert)] : layer.dense;
+  const uint32_t size = is_expert ? ffn.intermediate_size : ffn.dense_intermediate_size();
+  if (Status s = check_shape(row, table_row, is_down ? hidden : size, is_down ? size : hidden); !s.ok())
+    return s;
+  const uint32_t group = is_expert ? topology_.group_of(static_cast<uint32_t>(row.expert)) : 0;
+  const uint32_t parts = is_expert ? topology_.group_ranks(group) : topology_.dense_ranks;
+  SlicedMatrix* target = is_down ? &block.down : is_gate ? &block.gate : &block.up;
+  const uint32_t first = is_expert ? topology_.group_first_rank(group) : 0;
+  return add_matrix(row, src, table_row,
+                    {target, intermediate_ranges(size, parts), is_down, is_expert, first}, tasks);
+}
+
+Status WeightStore::complete() {
+  auto missing = [](const std::string& what) {
+    return Status::error(Code::WeightMissing, what + " is missing");
+  };
+  if (!weights_.embedding.present()) return missing("embedding");
+  if (weights_.final_norm.empty()) return missing("finalNorm");
+  if (!spec_.tied_embeddings && !weights_.lm_head.present()) return missing("lmHead");
+  for (size_t i = 0; i < weights_.layers.size(); ++i) {
+    const LayerWeights& layer = weights_.layers[i];
+    const FfnSpec& ffn = spec_.layers[i].ffn;
+    const std::string where = " of layer " + std::to_string(i);
+    if (layer.attention_norm.empty() || layer.ffn_norm.empty()) return missing("a norm" + where);
+    if (!layer.query.present() || !layer.key.present() || !layer.value.present() || !layer.output.present()) {
+      return missing("an attention matrix" + where);
+    }
+    const AttentionSpec& attention = spec_.layers[i].attention;
+    if (attention.qk_norm != QkNorm::None && (layer.query_norm.empty() || layer.key_norm.empty())) {
+      return missing("queryNorm or keyNorm" + where);
+    }
+    auto whole = [](const GatedFfn& f) { return f.gate.present() && f.up.present() && f.down.present(); };
+    if (ffn.dense_intermediate_size() > 0 && !whole(layer.dense))
+      return missing("a feed-forward matrix" + where);
+    if (ffn.shared_gate_sigmoid && layer.shared_expert_gate.empty())
+      return missing("sharedExpertGate" + where);
+    if (ffn.is_moe && layer.router.data == nullptr) return missing("router" + where);
+    for (size_t e = 0; e < layer.experts.size(); ++e) {
+      if (!whole(layer.experts[e])) return missing("expert " + std::to_string(e) + where);
+    }
+  }
+  return {};
+}
+
+size_t WeightStore::slab_bytes() const {
+  size_t largest = 0;
+  for (const LayerWeights& layer : weights_.layers) {
+    for (const GatedFfn& expert : layer.experts) {
+      size_t bytes = 0;
+      for (const SlicedMatrix* m : {&expert.gate, &expert.up, &expert.down}) {
+        for (const PackedMatrix& s : m->slices)
+          bytes += s.rows == 0 ? 0 : packed_bytes(s.dtype, s.rows, s.cols);
+      }
+      largest = largest > bytes ? largest : bytes;
+    }
+  }
+  return largest;
+}
+
+}  // namespace nearmoe

@@ -1,0 +1,145 @@
+// All weights of a model, packed and cut over ranks. Loading is a list of pack tasks, run by the units' own
+// threads so that first touch puts each slice on its unit's memory. Used by the device; immutable once
+// complete.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "arena.h"
+#include "mapped_file.h"
+#include "model_spec.h"
+#include "split.h"
+#include "status.h"
+
+namespace nearmoe {
+
+/// A matrix cut over ranks: by rows (each rank computes its output rows) or by columns (each yields a partial
+/// sum).
+struct SlicedMatrix {
+  std::vector<PackedMatrix> slices;  ///< one per rank; rows or cols 0 where a rank has none
+  std::vector<Range> ranges;         ///< which rows (or columns) each slice holds
+  bool present() const { return !slices.empty(); }
+};
+
+/// gate, up and down of a gated feed-forward block, cut at the same places of the intermediate dimension.
+struct GatedFfn {
+  SlicedMatrix gate, up, down;
+};
+
+struct LayerWeights {
+  std::vector<float> attention_norm, attention_norm_bias, ffn_norm, ffn_norm_bias;
+  std::vector<float> query_bias, key_bias, value_bias, query_norm, key_norm, output_bias;
+  SlicedMatrix query, key, value, output;
+  GatedFfn dense;  ///< the dense block, or the shared expert
+  std::vector<float> shared_expert_gate;
+  PackedMatrix router;
+  std::vector<GatedFfn> experts;  ///< slices over the ranks of the expert's NDP group
+};
+
+struct ModelWeights {
+  SlicedMatrix embedding, lm_head;  ///< lm_head is empty where embeddings are tied
+  std::vector<float> final_norm, final_norm_bias, lm_head_bias;
+  std::vector<LayerWeights> layers;
+};
+
+/// How ranks are grouped: which own dense weights, which own expert slices.
+struct Topology {
+  uint32_t units = 1;
+  uint32_t threads_per_unit = 1;
+  uint32_t tp_degree = 1;
+  uint32_t dense_ranks = 1;
+  bool gpu_lane = false;
+
+  uint32_t unit_ranks() const { return units * threads_per_unit; }
+  uint32_t groups() const { return (units + tp_degree - 1) / tp_degree; }
+  uint32_t group_of(uint32_t expert) const { return expert % groups(); }
+  uint32_t group_first_rank(uint32_t group) const { return group * tp_degree * threads_per_unit; }
+  uint32_t group_ranks(uint32_t group) const {
+    const uint32_t first = group * tp_degree;
+    const uint32_t last = first + tp_degree < units ? first + tp_degree : units;
+    return (last - first) * threads_per_unit;
+  }
+  uint32_t max_group_ranks() const { return group_ranks(0); }
+};
+
+/// One row of the load table: where a weight lies in a file and what it is.
+struct LoadRow {
+  Role role;
+  int32_t layer;
+  int32_t expert;
+  uint32_t file;
+  uint64_t offset;
+  DType dtype;
+  uint32_t rows;
+  uint32_t cols;
+};
+
+/// Packs part of a source matrix into a slice.
+struct PackTask {
+  DType dtype;
+  const std::byte* src;
+  size_t row_bytes;
+  uint32_t rows, col_begin, cols;
+  std::byte* dst;
+  int64_t table_row;
+};
+
+class WeightStore {
+ public:
+  /// `slice_cols`: where column slices may be cut (the coarsest need of the checkpoint's formats; 1 for
+  /// floats).
+  WeightStore(const ModelSpec& spec, const Topology& topology, uint32_t slice_cols);
+
+  /// Reserves address space: `unit_bytes` for each unit, `dense_bytes` for the dense arena of a GPU lane.
+  Status reserve(const std::vector<int>& unit_nodes, size_t unit_bytes, size_t dense_bytes);
+
+  /// Allocates slices for one table row and appends its pack tasks, per unit rank. Vectors are converted at
+  /// once.
+  Status add(const LoadRow& row, const MappedFile& file, int64_t table_row,
+             std::vector<std::vector<PackTask>>& tasks);
+  /// Ok when every weight the spec needs is there.
+  Status complete();
+
+  const ModelWeights& weights() const { return weights_; }
+  const Topology& topology() const { return topology_; }
+  /// True where q/k/v/output are cut at whole KV heads, so that a rank's attention needs only its own rows.
+  bool heads_aligned(uint32_t layer) const;
+  /// KV heads [begin, end) of a dense rank.
+  Range kv_heads(uint32_t layer, uint32_t rank) const;
+
+  size_t dense_bytes() const { return dense_bytes_; }
+  size_t expert_bytes() const { return expert_bytes_; }
+  /// Bytes of the largest expert's slab.
+  size_t slab_bytes() const;
+  Arena& unit_arena(uint32_t unit) { return *unit_arenas_[unit]; }
+
+ private:
+  struct SliceRequest;
+  Status add_vector(const LoadRow& row, const std::byte* src, int64_t table_row, std::vector<float>& out,
+                    size_t size);
+  Status add_matrix(const LoadRow& row, const std::byte* src, int64_t table_row, const SliceRequest& request,
+                    std::vector<std::vector<PackTask>>& tasks);
+  Status check_shape(const LoadRow& row, int64_t table_row, uint32_t rows, uint32_t cols) const;
+  Status add_layer_weight(const LoadRow& row, const std::byte* src, int64_t table_row,
+                          std::vector<std::vector<PackTask>>& tasks);
+  Status add_attention_weight(const LoadRow& row, const std::byte* src, int64_t table_row,
+                              std::vector<std::vector<PackTask>>& tasks);
+  Status add_ffn_weight(const LoadRow& row, const std::byte* src, int64_t table_row,
+                        std::vector<std::vector<PackTask>>& tasks);
+  std::vector<Range> intermediate_ranges(uint32_t size, uint32_t parts) const;
+  std::vector<Range> head_rows(uint32_t layer, uint32_t heads) const;
+
+  const ModelSpec& spec_;
+  Topology topology_;
+  uint32_t slice_cols_;
+  ModelWeights weights_;
+  std::vector<std::unique_ptr<Arena>> unit_arenas_;
+  std::unique_ptr<Arena> dense_arena_;
+  size_t dense_bytes_ = 0;
+  size_t expert_bytes_ = 0;
+};
+
+}  // namespace nearmoe

@@ -1,0 +1,135 @@
+/**
+ * The whole native surface, typed, and the loading of the addon. Imported by device/native.ts (and by cli/doctor
+ * through it); nothing else talks to native code. A failed load says what was looked for and what mends it.
+ */
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { AddonLoadError } from './errors.js';
+
+export type NativeDeviceOptions = {
+  units: number;
+  threadsPerUnit: number;
+  tpDegree: number;
+  gpu: 'off' | 'host';
+  /** Threads of the host GPU lane (>= 1 with gpu 'host'). */
+  gpuThreads: number;
+  pinThreads: boolean;
+  /** 0: as fast as memory copies. */
+  transferBandwidthGBs: number;
+  kvDtype: 'f32' | 'f16' | 'bf16' | 'q8_0';
+  /** Most tokens of one step over all sequences. */
+  maxStepTokens: number;
+  /** Most logits rows of one step. */
+  maxLogitRows: number;
+  /** Columns at whose multiples matrices may be cut: the coarsest need of the checkpoint's formats, 1 for floats. */
+  sliceCols: number;
+  /** Address space to reserve for each arena; more than any of them will hold. */
+  arenaBytes: number;
+  /** Forces an instruction set ("scalar", "avx2", ...); empty: the best one. */
+  isa: string;
+};
+
+export type NativeCpuInfo = {
+  isa: string;
+  runnableIsas: string[];
+  features: string[];
+  logicalCores: number;
+  physicalCores: number;
+  numaNodes: number;
+  hugePages: string;
+};
+
+/** Columns of one row of the load table (Float64Array). */
+export const LOAD_COLUMNS = 8; // role, layer, expert, file, offsetBytes, dtype, rows, cols
+
+/** Columns of one entry of the plan (Int32Array), after a head of [layer, count]. */
+export const PLAN_COLUMNS = 4; // expert, place, slot, transfer
+
+export type NativeLoadResult = {
+  denseBytes: number;
+  expertBytes: number;
+  expertSlabBytes: number;
+  /** Most experts per token of any layer: the row length unit of the routing views. */
+  maxTopK: number;
+  /** Views on native memory, detached by dispose. Layer l's routing starts at l * maxStepTokens * maxTopK. */
+  topkIds: Int32Array;
+  topkWeights: Float32Array;
+  /** [maxLogitRows * vocabSize] */
+  logits: Float32Array;
+  /** [layers][OBSERVATION_HEAD + units] */
+  observations: Float64Array;
+};
+
+/** Columns of a layer's observations before the units' busy times. */
+export const OBSERVATION_HEAD = 5; // attentionUs, gpuExpertsUs, transferUs, transferBytes, makespanUs
+
+/** Columns of a trace event: lane, kind, layer, startUs, endUs. */
+export const TRACE_COLUMNS = 5;
+
+export interface NativeDevice {
+  /** Maps a file for loading; returns its index. */
+  openFile(path: string): number;
+  /** Packs `count` weights of the table into the arenas; blocks. Throws ERR_WEIGHT_VALUE with `row` on NaN or Inf. */
+  loadWeights(table: Float64Array, count: number): void;
+  /** All weights are there: unmaps files, allocates activations. Throws ERR_WEIGHT_MISSING. */
+  finishLoad(): NativeLoadResult;
+  /** Returns the cache's bytes. */
+  allocateKv(numBlocks: number): number;
+  allocateExpertSlots(count: number): void;
+  /** Wire form: see device/step-wire.ts. */
+  beginStep(step: Int32Array, ropes: Float32Array): void;
+  submitLayers(first: number, end: number): number;
+  submitAttention(layer: number): number;
+  submitExperts(plan: Int32Array): number;
+  submitPrefetch(layer: number, expert: number, slot: number): void;
+  submitLogits(): number;
+  /** Blocks until the ticket's work is done, working along. 0 done, 1 aborted. */
+  wait(ticket: number): number;
+  /** Blocks until everything submitted is done and brings the observations up to date. */
+  drain(): void;
+  /** Slots whose transfer completed since the last call. */
+  completedTransfers(): number[];
+  takeTraceEvents(): Float64Array;
+  setTracing(on: boolean): void;
+  /** Microseconds an expert takes on the GPU lane or on its NDP group with `tokens` tokens. Needs a GPU lane. */
+  measureExperts(onGpu: boolean, tokens: number): number;
+  /** Microseconds of one expert's transfer. Needs VRAM slots; leaves slot 0 empty. */
+  measureTransfer(): number;
+  isa(): string;
+  /** Idempotent. Detaches all views. */
+  dispose(): void;
+}
+
+export type NativeDtype = { name: string; blockCols: number; blockBytes: number; sliceCols: number };
+
+export interface NativeBinding {
+  version(): string;
+  roles(): string[];
+  dtypes(): NativeDtype[];
+  cpuInfo(): NativeCpuInfo;
+  /** Monotonic microseconds, the clock of observations and trace events. */
+  nowUs(): number;
+  /** `cancelFlags` is backed by a SharedArrayBuffer; native keeps it alive until dispose. */
+  createDevice(spec: object, options: NativeDeviceOptions, cancelFlags: Int32Array): NativeDevice;
+}
+
+const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..');
+
+function load(): NativeBinding {
+  const require = createRequire(import.meta.url);
+  try {
+    const nodeGypBuild = require('node-gyp-build') as (dir: string) => NativeBinding;
+    return nodeGypBuild(packageRoot);
+  } catch (cause) {
+    throw new AddonLoadError(packageRoot, cause);
+  }
+}
+
+let loaded: NativeBinding | undefined;
+
+/** The addon, loaded at the first call. Throws AddonLoadError. */
+export function binding(): NativeBinding {
+  loaded ??= load();
+  return loaded;
+}

@@ -1,0 +1,125 @@
+/**
+ * The seam between decisions (TypeScript) and computation: native.ts runs it on this machine, simulated.ts in
+ * virtual time. Everything above it is the same production code in both cases.
+ *
+ * Called by engine/forward.ts only, from the engine's worker thread. All calls are synchronous.
+ */
+
+/** Where one active expert of a layer runs. Places: GPU_PLACE, or the NDP group's number >= 0. */
+export const GPU_PLACE = -1;
+
+export type DeviceInfo = {
+  units: number;
+  threadsPerUnit: number;
+  /** Units an expert is cut over. */
+  tpDegree: number;
+  /** ceil(units / tpDegree): NDP groups that take experts in turn. */
+  ndpGroups: number;
+  /** 'off': no GPU lane, layers run without a plan. */
+  gpu: 'off' | 'host' | 'simulated';
+  /** VRAM slots for experts, 0 where there is no GPU lane. */
+  expertSlots: number;
+  /** Bytes of one expert's slab (gate, up and down of all slices). */
+  expertBytes: number;
+  /** Settable bandwidth of the transfer lane; Infinity = as fast as memory copies. */
+  transferBandwidthGBs: number;
+  isa: string;
+};
+
+/** One sequence's part of a step: `tokenIds.length` consecutive tokens starting at `firstPosition`. */
+export type StepSequence = {
+  tokenIds: Int32Array;
+  firstPosition: number;
+  /** KV blocks of the sequence in order, covering firstPosition + tokenIds.length positions. */
+  blockIds: readonly number[];
+  /** How many of the last tokens need logits: 0 (a prefill chunk that is not the last), 1, or more. */
+  logitRows: number;
+  /** Index into the cancel flags. */
+  cancelSlot: number;
+  /** Per rope set of the model: inverse frequencies [rotaryDim / 2] and the factor for cos and sin. */
+  ropes: readonly { inverseFrequencies: Float32Array; attentionFactor: number }[];
+};
+
+export type StepBatch = { sequences: readonly StepSequence[] };
+
+/** Routing of one layer: row t holds token t's experts, ascending by id inside the row, and their weights. */
+export type LayerRouting = {
+  tokens: number;
+  topK: number;
+  /** [tokens * topK] */
+  topkIds: Int32Array;
+  /** [tokens * topK] */
+  topkWeights: Float32Array;
+};
+
+/** What one layer's experts do in this step; entries in ascending expert id, each active expert exactly once. */
+export type LayerAssignment = {
+  layer: number;
+  count: number;
+  /** [count] */
+  expertIds: Int32Array;
+  /** [count] GPU_PLACE or NDP group */
+  places: Int32Array;
+  /** [count] VRAM slot for experts on the GPU, else -1 */
+  slots: Int32Array;
+  /** [count] 1: the expert must be copied into its slot before it is computed there */
+  transfers: Int32Array;
+};
+
+/** Observed times of one layer of the last step, microseconds. */
+export type LayerObservation = {
+  layer: number;
+  /** From the start of attention to the routing result. */
+  attentionUs: number;
+  /** Busy time of the GPU lane on experts, without waiting. */
+  gpuExpertsUs: number;
+  /** Busy time of each unit on experts. */
+  unitBusyUs: Float64Array;
+  /** Busy time of the transfer lane and bytes moved since the previous layer's observation. */
+  transferUs: number;
+  transferBytes: number;
+  /** From the plan's submission until the later of GPU and units was done. */
+  makespanUs: number;
+};
+
+export type DeviceTraceEvent = {
+  /** "unit 0", "gpu", "transfer" */
+  lane: string;
+  /** "attention", "experts", "transfer", "logits", "combine" */
+  name: string;
+  layer: number;
+  startUs: number;
+  endUs: number;
+};
+
+/** Result of a blocking call: 'aborted' where a cancel flag of the step was set; the step then has no effect. */
+export type StepStatus = 'done' | 'aborted';
+
+export interface Device {
+  readonly info: DeviceInfo;
+  /** Monotonic clock of the device in microseconds (virtual in simulation). */
+  nowUs(): number;
+  /** Starts a step: embeds the tokens. */
+  beginStep(batch: StepBatch): void;
+  /** Runs layers [first, end) without a plan (gpu 'off' only). */
+  runLayers(first: number, end: number): StepStatus;
+  /** Runs attention and router of a layer and waits for the routing. Dense layers complete entirely in this call. */
+  runAttention(layer: number): StepStatus;
+  /** Routing of a MoE layer of this step; views that stay valid until the next beginStep. */
+  routing(layer: number): LayerRouting;
+  /** Starts the layer's experts; returns at once. The next runAttention or runLogits orders itself behind it. */
+  submitExperts(assignment: LayerAssignment): void;
+  /** Queues a prefetch of an expert into a slot, behind on-demand transfers. */
+  submitPrefetch(layer: number, expert: number, slot: number): void;
+  /** Slots whose transfer has completed since the last call. */
+  completedTransfers(): readonly number[];
+  /** Final norm and lm_head; waits. Rows in order of the sequences' logitRows: [rows * vocabSize]. */
+  runLogits(): { status: StepStatus; rows: number; logits: Float32Array };
+  /** Observations of the MoE layers of the last completed step. */
+  observations(): readonly LayerObservation[];
+  /** Trace events since the last call; empty unless tracing is on. */
+  takeTraceEvents(): readonly DeviceTraceEvent[];
+  setTracing(on: boolean): void;
+  /** Idempotent; drains, joins threads, frees. */
+  dispose(): void;
+}

@@ -1,0 +1,244 @@
+/**
+ * The Device of this machine: NDP units on CPU threads and, with gpu 'host', a GPU lane played by CPU threads.
+ * Created and loaded by engine/load.ts, then driven by engine/forward.ts. Turns native errors into DeviceError;
+ * computes nothing itself.
+ */
+import {
+  binding,
+  type NativeDevice,
+  type NativeDeviceOptions,
+  type NativeLoadResult,
+  OBSERVATION_HEAD,
+  TRACE_COLUMNS,
+} from '../binding.js';
+import { DeviceError, DisposedError } from '../errors.js';
+import type { ModelSpec } from '../model/model-spec.js';
+import type {
+  Device,
+  DeviceInfo,
+  DeviceTraceEvent,
+  LayerAssignment,
+  LayerObservation,
+  LayerRouting,
+  StepBatch,
+  StepStatus,
+} from './device.js';
+import { PlanEncoder, StepEncoder } from './step-wire.js';
+
+const TRACE_KINDS = ['layers', 'attention', 'experts', 'transfer', 'logits'] as const;
+
+/** Where a device is before it computes: weights go in, then finish() makes it ready. */
+export interface LoadableDevice extends Device {
+  /** Maps a file; returns its index for the load table. */
+  openFile(path: string): number;
+  /** See binding.ts. Errors pass through with `code` and `row`, for the caller to name the tensor. */
+  loadWeights(table: Float64Array, count: number): void;
+  /** All weights are in; bytes held by place. Throws DeviceError (ERR_WEIGHT_MISSING in its message). */
+  finishLoad(): { denseBytes: number; expertBytes: number; expertSlabBytes: number };
+  /** Memory for the KV cache and, with a GPU lane, VRAM slots. Call once, after finishLoad. Returns KV bytes. */
+  allocate(kvBlocks: number, expertSlots: number): number;
+  /** Microseconds per expert with `tokens` tokens, on the GPU lane or on its NDP group (gpu 'host' only). */
+  measureExperts(onGpu: boolean, tokens: number): number;
+  /** Microseconds of one expert's transfer; needs at least one VRAM slot. */
+  measureTransfer(): number;
+}
+
+/** `cancelFlags` is an Int32Array on a SharedArrayBuffer; a flag that is not 0 aborts steps of its slot. */
+export function createNativeDevice(
+  spec: ModelSpec,
+  options: NativeDeviceOptions,
+  cancelFlags: Int32Array,
+): LoadableDevice {
+  return new HostDevice(spec, options, cancelFlags);
+}
+
+class HostDevice implements LoadableDevice {
+  #native: NativeDevice | undefined;
+  #spec: ModelSpec;
+  #options: NativeDeviceOptions;
+  #views: NativeLoadResult | undefined;
+  #info: DeviceInfo;
+  #moeLayers: number[];
+  #logitRows = 0;
+  #tokens = 0;
+  #steps = new StepEncoder();
+  #plans = new PlanEncoder();
+
+  constructor(spec: ModelSpec, options: NativeDeviceOptions, cancelFlags: Int32Array) {
+    this.#spec = spec;
+    this.#options = options;
+    this.#moeLayers = spec.layers.flatMap(({ ffn }, layer) => (ffn.kind === 'moe' ? [layer] : []));
+    const native = asDeviceError(() => binding().createDevice(spec, options, cancelFlags));
+    this.#native = native;
+    const { units, threadsPerUnit, tpDegree, gpu, transferBandwidthGBs } = options;
+    this.#info = {
+      units,
+      threadsPerUnit,
+      tpDegree,
+      ndpGroups: Math.ceil(units / tpDegree),
+      gpu,
+      expertSlots: 0,
+      expertBytes: 0,
+      transferBandwidthGBs: transferBandwidthGBs > 0 ? transferBandwidthGBs : Number.POSITIVE_INFINITY,
+      isa: native.isa(),
+    };
+  }
+
+  get info(): DeviceInfo {
+    return this.#info;
+  }
+
+  nowUs(): number {
+    return binding().nowUs();
+  }
+
+  openFile(path: string): number {
+    return asDeviceError(() => this.#live().openFile(path));
+  }
+
+  loadWeights(table: Float64Array, count: number): void {
+    this.#live().loadWeights(table, count);
+  }
+
+  finishLoad(): { denseBytes: number; expertBytes: number; expertSlabBytes: number } {
+    const views = asDeviceError(() => this.#live().finishLoad());
+    this.#views = views;
+    this.#info = { ...this.#info, expertBytes: views.expertSlabBytes };
+    const { denseBytes, expertBytes, expertSlabBytes } = views;
+    return { denseBytes, expertBytes, expertSlabBytes };
+  }
+
+  allocate(kvBlocks: number, expertSlots: number): number {
+    const native = this.#live();
+    return asDeviceError(() => {
+      const kvBytes = native.allocateKv(kvBlocks);
+      if (this.#options.gpu !== 'off') native.allocateExpertSlots(expertSlots);
+      this.#info = { ...this.#info, expertSlots: this.#options.gpu === 'off' ? 0 : expertSlots };
+      return kvBytes;
+    });
+  }
+
+  measureExperts(onGpu: boolean, tokens: number): number {
+    return asDeviceError(() => this.#live().measureExperts(onGpu, tokens));
+  }
+
+  measureTransfer(): number {
+    return asDeviceError(() => this.#live().measureTransfer());
+  }
+
+  beginStep(batch: StepBatch): void {
+    const { step, ropes } = this.#steps.encode(batch);
+    asDeviceError(() => this.#live().beginStep(step, ropes));
+    this.#tokens = step[1] ?? 0;
+    this.#logitRows = batch.sequences.reduce((sum, sequence) => sum + sequence.logitRows, 0);
+  }
+
+  runLayers(first: number, end: number): StepStatus {
+    return this.#run((native) => native.submitLayers(first, end));
+  }
+
+  runAttention(layer: number): StepStatus {
+    return this.#run((native) => native.submitAttention(layer));
+  }
+
+  submitExperts(assignment: LayerAssignment): void {
+    asDeviceError(() => this.#live().submitExperts(this.#plans.encode(assignment)));
+  }
+
+  submitPrefetch(layer: number, expert: number, slot: number): void {
+    asDeviceError(() => this.#live().submitPrefetch(layer, expert, slot));
+  }
+
+  completedTransfers(): readonly number[] {
+    return this.#options.gpu === 'off' ? [] : this.#live().completedTransfers();
+  }
+
+  routing(layer: number): LayerRouting {
+    const views = this.#loaded();
+    const ffn = this.#spec.layers[layer]?.ffn;
+    if (ffn?.kind !== 'moe') throw new DeviceError(`Layer ${layer} has no router`);
+    const topK = ffn.numExpertsPerTok;
+    const first = layer * this.#options.maxStepTokens * views.maxTopK;
+    const end = first + this.#tokens * topK;
+    return {
+      tokens: this.#tokens,
+      topK,
+      topkIds: views.topkIds.subarray(first, end),
+      topkWeights: views.topkWeights.subarray(first, end),
+    };
+  }
+
+  runLogits(): { status: StepStatus; rows: number; logits: Float32Array } {
+    const status = this.#run((native) => native.submitLogits());
+    const rows = this.#logitRows;
+    return { status, rows, logits: this.#loaded().logits.subarray(0, rows * this.#spec.vocabSize) };
+  }
+
+  observations(): readonly LayerObservation[] {
+    this.#live().drain();
+    const { observations } = this.#loaded();
+    const columns = OBSERVATION_HEAD + this.#options.units;
+    return this.#moeLayers.map((layer) => {
+      const row = observations.subarray(layer * columns, (layer + 1) * columns);
+      const at = (index: number) => row[index] ?? 0;
+      return {
+        layer,
+        attentionUs: at(0),
+        gpuExpertsUs: at(1),
+        transferUs: at(2),
+        transferBytes: at(3),
+        makespanUs: at(4),
+        unitBusyUs: row.slice(OBSERVATION_HEAD),
+      };
+    });
+  }
+
+  takeTraceEvents(): readonly DeviceTraceEvent[] {
+    const rows = this.#live().takeTraceEvents();
+    const { units } = this.#options;
+    const events: DeviceTraceEvent[] = [];
+    for (let at = 0; at < rows.length; at += TRACE_COLUMNS) {
+      const [lane = 0, kind = 0, layer = -1, startUs = 0, endUs = 0] = rows.subarray(at, at + TRACE_COLUMNS);
+      const laneName = lane < units ? `unit ${lane}` : lane === units ? 'gpu' : 'transfer';
+      events.push({ lane: laneName, name: TRACE_KINDS[kind] ?? 'layers', layer, startUs, endUs });
+    }
+    return events;
+  }
+
+  setTracing(on: boolean): void {
+    this.#live().setTracing(on);
+  }
+
+  dispose(): void {
+    this.#native?.dispose();
+    this.#native = undefined;
+    this.#views = undefined;
+  }
+
+  #run(submit: (native: NativeDevice) => number): StepStatus {
+    const native = this.#live();
+    return asDeviceError(() => (native.wait(submit(native)) === 0 ? 'done' : 'aborted'));
+  }
+
+  #live(): NativeDevice {
+    if (this.#native === undefined) throw new DisposedError('The device');
+    return this.#native;
+  }
+
+  #loaded(): NativeLoadResult {
+    if (this.#views === undefined) throw new DeviceError('The device has no weights yet');
+    return this.#views;
+  }
+}
+
+/** Native errors carry a code; people get a DeviceError with the native message. */
+function asDeviceError<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (cause) {
+    if (cause instanceof Error && 'code' in cause && !(cause instanceof DeviceError)) {
+      throw new DeviceError(`${cause.message} (${String(cause.code)})`, { cause });
+    }
+    throw cause;
+  }
+}
