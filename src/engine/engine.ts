@@ -10,7 +10,7 @@ import { GENERATE_DEFAULTS, type RequestOptions } from '../options.js';
 import { Batcher, type BatchLimits, type StepEntry } from './batcher.js';
 import type { Forward, StepOutput } from './forward.js';
 import { blocksFor, KvBlocks } from './kv-blocks.js';
-import { ENGINE_SLOT, type StepPart, UNREAD_PARTS } from './messages.js';
+import { type StepPart, UNREAD_PARTS } from './messages.js';
 import { Request, type RequestParams, type TextStream } from './request.js';
 import type { GenerateResult } from './result.js';
 import { RoutingRecorder } from './routing-recorder.js';
@@ -30,7 +30,8 @@ export type EngineParts = {
   eosIds: ReadonlySet<number>;
   /** Sampling of the model's generation_config.json. */
   sampling: Partial<Omit<SamplingParams, 'seed'>>;
-  textStream: () => TextStream;
+  /** `continuation`: the text goes on from the prompt, so that a leading space counts. */
+  textStream: (continuation: boolean) => TextStream;
   /** One flag per slot; other than 0: cancelled. */
   cancelFlags: Int32Array;
 };
@@ -60,7 +61,13 @@ export class Engine {
   }
 
   /** Takes a request in. Throws PromptError. */
-  add(id: number, cancelSlot: number, prompt: Int32Array, options: RequestOptions): void {
+  add(
+    id: number,
+    cancelSlot: number,
+    prompt: Int32Array,
+    options: RequestOptions,
+    continuation = true,
+  ): void {
     const { maxContext, vocabSize, device, forward } = this.#parts;
     checkPrompt(prompt, vocabSize, maxContext);
     const params = this.#paramsOf(options);
@@ -72,7 +79,7 @@ export class Engine {
       params,
       eosIds,
       vocabSize,
-      text: this.#parts.textStream(),
+      text: this.#parts.textStream(continuation),
       routing: options.recordRouting
         ? new RoutingRecorder(sequence, forward.moeLayers, numExperts, topK)
         : undefined,
@@ -183,7 +190,7 @@ export class Engine {
   }
 
   #isFlagged({ cancelSlot }: Sequence): boolean {
-    return cancelSlot > ENGINE_SLOT && Atomics.load(this.#parts.cancelFlags, cancelSlot) !== 0;
+    return Atomics.load(this.#parts.cancelFlags, cancelSlot) !== 0;
   }
 
   #cancelFlagged(): void {

@@ -4,7 +4,7 @@
  */
 export class Sequence {
   readonly id: number;
-  /** Index into the cancel flags that native reads; -1 where it has none. */
+  /** Index into the cancel flags that native reads. */
   readonly cancelSlot: number;
   readonly promptLength: number;
   /** KV blocks in order of position. */

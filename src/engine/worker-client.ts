@@ -16,7 +16,7 @@ import {
   type ToWorker,
   type WorkerInput,
 } from './messages.js';
-import type { PlanReport } from './result.js';
+import type { GenerateResult, PlanReport } from './result.js';
 
 type Pending = { generation: Generation; slot: number; unacknowledged: number };
 type Deferred<Value> = { resolve: (value: Value) => void; reject: (error: unknown) => void };
@@ -73,7 +73,7 @@ export class WorkerClient {
   generate(prompt: PromptMessage, options: RequestOptions, callbacks: GenerateOptions): Generation {
     const id = this.#nextId++;
     // Beyond 4,095 unfinished requests one has no slot of its own: it is then cancelled between steps, by message.
-    const slot = this.#freeSlots.pop() ?? -1;
+    const slot = this.#freeSlots.pop() ?? ENGINE_SLOT;
     const generation = new Generation(
       { cancel: () => this.#cancel(id), read: (n) => this.#read(id, n) },
       callbacks,
@@ -84,7 +84,7 @@ export class WorkerClient {
       this.#release(id)?.generation.fail(refusal);
       return generation;
     }
-    if (slot >= 0) Atomics.store(this.#flags, slot, 0);
+    if (slot !== ENGINE_SLOT) Atomics.store(this.#flags, slot, 0);
     this.#worker.ref();
     this.#send({ type: 'generate', id, slot, prompt, options });
     return generation;
@@ -112,7 +112,7 @@ export class WorkerClient {
     if (this.#ended === undefined) {
       this.#worker.ref();
       Atomics.store(this.#flags, ENGINE_SLOT, 1);
-      for (const { slot } of this.#pending.values()) if (slot >= 0) Atomics.store(this.#flags, slot, 1);
+      for (const { slot } of this.#pending.values()) Atomics.store(this.#flags, slot, 1);
       this.#send({ type: 'dispose' });
     }
     await this.#exited;
@@ -126,7 +126,7 @@ export class WorkerClient {
           this.#pending.get(part.id)?.generation.push(part.text, part.progress);
         return;
       case 'finished':
-        this.#release(message.id)?.generation.finish(message.result);
+        this.#finish(message.id, message.result);
         break;
       case 'failed':
         this.#release(message.id)?.generation.fail(deserializeError(message.error));
@@ -148,10 +148,17 @@ export class WorkerClient {
     this.#restIfIdle();
   }
 
+  #finish(id: number, result: GenerateResult): void {
+    const generation = this.#release(id)?.generation;
+    const wasDisposed = this.#disposing !== undefined && result.finishReason === 'cancelled';
+    if (wasDisposed) generation?.fail(new DisposedError());
+    else generation?.finish(result);
+  }
+
   #cancel(id: number): void {
     const pending = this.#pending.get(id);
     if (pending === undefined) return;
-    if (pending.slot >= 0) Atomics.store(this.#flags, pending.slot, 1);
+    if (pending.slot !== ENGINE_SLOT) Atomics.store(this.#flags, pending.slot, 1);
     this.#send({ type: 'cancel', id });
   }
 
@@ -167,7 +174,7 @@ export class WorkerClient {
   #release(id: number): Pending | undefined {
     const pending = this.#pending.get(id);
     this.#pending.delete(id);
-    if (pending !== undefined && pending.slot >= 0) this.#freeSlots.push(pending.slot);
+    if (pending !== undefined && pending.slot !== ENGINE_SLOT) this.#freeSlots.push(pending.slot);
     return pending;
   }
 

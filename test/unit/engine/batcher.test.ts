@@ -10,7 +10,7 @@ function setup(blocks: number, maxBatchTokens: number, maxSequences = 8, recompu
 }
 
 const sequence = (id: number, promptLength: number, capacity = 200) =>
-  new Sequence(id, -1, new Int32Array(promptLength).fill(1), capacity);
+  new Sequence(id, 0, new Int32Array(promptLength).fill(1), capacity);
 
 /** Runs one step as the engine does; every complete sequence gets one more token. */
 function step(batcher: Batcher): Map<number, number> {

@@ -1,0 +1,122 @@
+/**
+ * Brings a checkpoint's weights into the device: tables of what lies where, handed to native in lots small enough for
+ * progress and cancellation. Called by load.ts. Native reads and packs the values; none of them comes here.
+ */
+import { LOAD_COLUMNS, type NativeDevice } from '../binding.js';
+import { AbortedError, ModelFormatError } from '../errors.js';
+import { dtypeNumber, storedBytes } from '../model/dtypes.js';
+import { WEIGHT_ROLES, type WeightSource } from '../model/model-spec.js';
+import type { OpenedModel } from '../model/open-model.js';
+import type { TensorIndex, TensorInfo } from '../model/tensor-index.js';
+
+/** Bytes after which a lot is handed over. */
+const LOT_BYTES = 32e6;
+
+const ROLE_NUMBERS = new Map(WEIGHT_ROLES.map((role, number) => [role, number]));
+
+export type WeightTarget = Pick<NativeDevice, 'openFile' | 'loadWeights'>;
+
+/**
+ * Loads all weights. Throws AbortedError once `isCancelled`, ModelFormatError (ERR_WEIGHT_VALUE) where a weight holds
+ * NaN or infinity.
+ */
+export function loadWeights(
+  model: Pick<OpenedModel, 'weights' | 'tensors'>,
+  target: WeightTarget,
+  progress: (doneBytes: number, totalBytes: number) => void,
+  isCancelled: () => boolean,
+): void {
+  const { weights, tensors } = model;
+  const files = tensors.files.map((path) => target.openFile(path));
+  const totalBytes = weights.reduce((sum, weight) => sum + sourceBytes(weight, tensors), 0);
+  let doneBytes = 0;
+  progress(0, totalBytes);
+  for (let first = 0; first < weights.length; ) {
+    if (isCancelled()) throw new AbortedError('Loading the model');
+    const { end, lotBytes } = nextLot(weights, first, tensors);
+    const lot = weights.slice(first, end);
+    loadLot(lot, tensors, files, target);
+    doneBytes += lotBytes;
+    progress(doneBytes, totalBytes);
+    first = end;
+  }
+}
+
+/** A lot ends with its layer or when it is large enough. */
+function nextLot(weights: readonly WeightSource[], first: number, tensors: TensorIndex) {
+  let end = first;
+  let lotBytes = 0;
+  const layer = weights[first]?.layer;
+  while (end < weights.length && lotBytes < LOT_BYTES) {
+    const weight = weights[end];
+    if (weight === undefined || weight.layer !== layer) break;
+    lotBytes += sourceBytes(weight, tensors);
+    end++;
+  }
+  return { end, lotBytes };
+}
+
+function loadLot(
+  lot: readonly WeightSource[],
+  tensors: TensorIndex,
+  files: readonly number[],
+  target: WeightTarget,
+): void {
+  const table = new Float64Array(lot.length * LOAD_COLUMNS);
+  lot.forEach((weight, index) => {
+    const tensor = tensorOf(weight, tensors);
+    const offsetBytes = tensor.offsetBytes + rowBytes(tensor, weight.cols) * weight.firstRow;
+    const role = ROLE_NUMBERS.get(weight.role) ?? -1;
+    const { layer, expert, rows, cols } = weight;
+    const row = [
+      role,
+      layer,
+      expert,
+      files[tensor.file] ?? -1,
+      offsetBytes,
+      dtypeNumber(tensor.dtype),
+      rows,
+      cols,
+    ];
+    table.set(row, index * LOAD_COLUMNS);
+  });
+  try {
+    target.loadWeights(table, lot.length);
+  } catch (error) {
+    throw namingTensor(error, lot, tensors);
+  }
+}
+
+/** Native tells the row of the table; the person wants file and tensor. */
+function namingTensor(error: unknown, lot: readonly WeightSource[], tensors: TensorIndex): unknown {
+  const { code, row, message } = error as { code?: unknown; row?: unknown; message?: string };
+  const weight = typeof row === 'number' ? lot[row] : undefined;
+  if (weight === undefined || typeof code !== 'string') return error;
+  const tensor = tensorOf(weight, tensors);
+  return new ModelFormatError({
+    code: code === 'ERR_WEIGHT_VALUE' ? 'ERR_WEIGHT_VALUE' : 'ERR_MODEL_FORMAT',
+    file: tensors.pathOf(tensor),
+    field: weight.tensor,
+    expected: code === 'ERR_WEIGHT_VALUE' ? 'finite values' : 'readable weights',
+    got: code === 'ERR_WEIGHT_VALUE' ? 'NaN or infinity' : (message ?? 'an error'),
+    offset: tensor.offsetBytes,
+    cause: error,
+  });
+}
+
+export function tensorOf(weight: WeightSource, tensors: TensorIndex): TensorInfo {
+  const tensor = tensors.get(weight.tensor);
+  if (tensor === undefined) throw new RangeError(`no tensor ${weight.tensor}`);
+  return tensor;
+}
+
+function sourceBytes(weight: WeightSource, tensors: TensorIndex): number {
+  return rowBytes(tensorOf(weight, tensors), weight.cols) * weight.rows;
+}
+
+function rowBytes(tensor: TensorInfo, cols: number): number {
+  const sizeBytes = storedBytes(tensor.dtype, 1, cols);
+  if (sizeBytes === undefined)
+    throw new RangeError(`${tensor.name}: ${cols} columns do not fill ${tensor.dtype} blocks`);
+  return sizeBytes;
+}

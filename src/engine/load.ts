@@ -1,0 +1,156 @@
+/**
+ * From options to a model that can compute: opens the checkpoint, settles options and memory, loads weights, measures
+ * costs, puts the engine together. Called by worker.ts; synchronous, with progress, stopped through the engine's
+ * cancel flag. Whatever fails on the way frees what was taken.
+ */
+import { binding } from '../binding.js';
+import { createNativeDevice, type LoadableDevice } from '../device/native.js';
+import { type OpenedModel, openModel } from '../model/open-model.js';
+import { Rope } from '../model/rope.js';
+import type { ChatMessage, ChatTemplateOptions, EngineOptions, LoadProgress } from '../options.js';
+import type { Planner } from '../schedule/planner.js';
+import { calibrate } from './calibrate.js';
+import { Engine, type EngineEvents } from './engine.js';
+import { Forward } from './forward.js';
+import { loadWeights } from './load-weights.js';
+import { availableBytes, checkMemory } from './memory.js';
+import { ENGINE_SLOT } from './messages.js';
+import { placedBytes, planReport } from './plan-report.js';
+import { createPlanner, moeShape } from './planning.js';
+import type { PlanReport } from './result.js';
+import { resolveSettings, type Settings } from './settings.js';
+import { kvBytes, slotCount, type WeightFacts, weightFacts } from './weight-facts.js';
+
+export type LoadedModel = {
+  engine: Engine;
+  report(): PlanReport;
+  /** Throws TokenizerError. */
+  encode(text: string): Int32Array;
+  /** Throws ChatTemplateError, TokenizerError. */
+  encodeChat(messages: readonly ChatMessage[], template: ChatTemplateOptions): Int32Array;
+  /** Frees everything. Idempotent. */
+  dispose(): void;
+};
+
+export type LoadEvents = EngineEvents & { progress(progress: LoadProgress): void };
+
+/** Throws OptionError, ModelFormatError, TokenizerError, MemoryError, AddonLoadError, DeviceError, AbortedError. */
+export function loadModel(options: EngineOptions, cancelFlags: Int32Array, events: LoadEvents): LoadedModel {
+  events.progress({ phase: 'open', doneBytes: 0, totalBytes: 0 });
+  const opened = openModel(options.model);
+  const facts = weightFacts(opened);
+  const settings = resolveSettings(options, { spec: opened.spec, ...facts }, binding().cpuInfo());
+  checkMemory(estimate(opened, settings, facts), availableBytes(), options.model);
+  const device = createNativeDevice(opened.spec, nativeOptions(settings, facts), cancelFlags);
+  try {
+    return loadInto(device, opened, settings, facts, cancelFlags, events);
+  } catch (error) {
+    device.dispose();
+    throw error;
+  }
+}
+
+function loadInto(
+  device: LoadableDevice,
+  opened: OpenedModel,
+  settings: Settings,
+  facts: WeightFacts,
+  cancelFlags: Int32Array,
+  events: LoadEvents,
+): LoadedModel {
+  let totalBytes = 0;
+  const report = (doneBytes: number, ofBytes: number) => {
+    totalBytes = ofBytes;
+    events.progress({ phase: 'weights', doneBytes, totalBytes });
+  };
+  loadWeights(opened, device, report, () => Atomics.load(cancelFlags, ENGINE_SLOT) !== 0);
+  const held = device.finishLoad();
+  const slots = slotCount(settings.vramBytes, held.expertSlabBytes, facts.experts);
+  const kv = device.allocate(settings.kvBlocks, slots);
+  let planner: Planner | undefined;
+  if (settings.gpu !== 'off') {
+    events.progress({ phase: 'calibrate', doneBytes: totalBytes, totalBytes });
+    const profile = calibrate(device, device.info, settings.maxBatchTokens);
+    planner = createPlanner(device.info, opened.spec, settings, profile);
+  }
+  const engine = createEngine(device, opened, settings, planner, cancelFlags, events);
+  const bytes = { ...held, kvBytes: kv, slotBytes: slots * held.expertSlabBytes };
+  const memory = placedBytes(device.info, facts.expertsPerLayer, bytes);
+  events.progress({ phase: 'ready', doneBytes: totalBytes, totalBytes });
+  const { tokenizer, chatTemplate } = opened;
+  return {
+    engine,
+    report: () => planReport(opened.spec, settings, device.info, memory, planner),
+    encode: (text) => Int32Array.from(tokenizer.encode(text)),
+    encodeChat: (messages, { tools, variables }) => {
+      const text = chatTemplate.render({ messages, tools, variables });
+      // The template writes the special tokens itself.
+      return Int32Array.from(tokenizer.encode(text, { addSpecialTokens: false }));
+    },
+    dispose: () => device.dispose(),
+  };
+}
+
+function createEngine(
+  device: LoadableDevice,
+  { spec, generation, tokenizer }: OpenedModel,
+  settings: Settings,
+  planner: Planner | undefined,
+  cancelFlags: Int32Array,
+  events: EngineEvents,
+): Engine {
+  const ropes = spec.ropes.map((rope) => new Rope(rope));
+  const { numExperts, topK } = moeShape(spec);
+  const { maxContext, kvBlocks, maxBatchTokens, maxSequences } = settings;
+  return new Engine(
+    {
+      device,
+      forward: new Forward(device, spec, ropes, planner),
+      vocabSize: spec.vocabSize,
+      numExperts,
+      topK,
+      maxContext,
+      kvBlocks,
+      limits: {
+        maxBatchTokens,
+        maxSequences,
+        recomputeByToken: ropes.some((rope) => rope.dependsOnLength),
+      },
+      eosIds: new Set(generation.eosTokenIds),
+      sampling: generation.sampling,
+      textStream: (continuation) => tokenizer.decodeStream({ continuation }),
+      cancelFlags,
+    },
+    events,
+  );
+}
+
+function estimate(opened: OpenedModel, settings: Settings, facts: WeightFacts) {
+  const { units, tpDegree, gpu } = settings;
+  const slots = slotCount(settings.vramBytes, facts.slabBytes, facts.experts);
+  const bytes = { ...facts, kvBytes: kvBytes(opened.spec, settings), slotBytes: slots * facts.slabBytes };
+  return placedBytes(
+    { units, tpDegree, gpu, ndpGroups: Math.ceil(units / tpDegree) },
+    facts.expertsPerLayer,
+    bytes,
+  );
+}
+
+function nativeOptions(settings: Settings, facts: WeightFacts) {
+  const { transferBandwidthGBs, units, threadsPerUnit, gpuThreads } = settings;
+  return {
+    units,
+    threadsPerUnit,
+    tpDegree: settings.tpDegree,
+    gpu: settings.gpu,
+    gpuThreads,
+    pinThreads: settings.pinThreads,
+    transferBandwidthGBs: Number.isFinite(transferBandwidthGBs) ? transferBandwidthGBs : 0,
+    kvDtype: settings.kvDtype,
+    maxStepTokens: settings.maxBatchTokens,
+    maxLogitRows: settings.maxSequences,
+    sliceCols: facts.sliceCols,
+    arenaBytes: facts.arenaBytes(units * threadsPerUnit + gpuThreads),
+    isa: settings.isa,
+  };
+}

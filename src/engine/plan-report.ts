@@ -1,0 +1,94 @@
+/**
+ * What is placed where, in bytes, and why: the parts of the memory check and the report of model.plan(). Called by
+ * load.ts. Reports decisions made elsewhere; makes none.
+ */
+import type { DeviceInfo } from '../device/device.js';
+import type { ModelSpec } from '../model/model-spec.js';
+import type { Planner } from '../schedule/planner.js';
+import { moeShape } from './planning.js';
+import type { PlacedBytes, PlanReport } from './result.js';
+import type { Settings } from './settings.js';
+
+export type HeldBytes = { denseBytes: number; expertBytes: number; kvBytes: number; slotBytes: number };
+
+/** Where the bytes lie: experts on their groups' units, all else on the GPU's side or spread over the units. */
+export function placedBytes(
+  info: Pick<DeviceInfo, 'units' | 'tpDegree' | 'ndpGroups' | 'gpu'>,
+  numExperts: number,
+  bytes: HeldBytes,
+): PlacedBytes[] {
+  const placed: PlacedBytes[] = [];
+  for (let unit = 0; unit < info.units; unit++) {
+    const group = Math.floor(unit / info.tpDegree);
+    const groupUnits = Math.min(info.tpDegree, info.units - group * info.tpDegree);
+    const groupExperts = Math.ceil(Math.max(0, numExperts - group) / info.ndpGroups);
+    const share = numExperts > 0 ? groupExperts / numExperts / groupUnits : 0;
+    placed.push({ place: `unit ${unit}`, kind: 'experts', sizeBytes: Math.round(bytes.expertBytes * share) });
+  }
+  const rest = info.gpu === 'off' ? 'units' : 'gpu';
+  placed.push({ place: rest, kind: 'dense', sizeBytes: bytes.denseBytes });
+  placed.push({ place: rest, kind: 'kv', sizeBytes: bytes.kvBytes });
+  if (info.gpu !== 'off') placed.push({ place: 'vram', kind: 'experts', sizeBytes: bytes.slotBytes });
+  return placed;
+}
+
+/** The report of model.plan(). */
+export function planReport(
+  spec: ModelSpec,
+  settings: Settings,
+  info: DeviceInfo,
+  memory: PlacedBytes[],
+  planner: Planner | undefined,
+): PlanReport {
+  const { layers, numExperts, topK } = moeShape(spec);
+  const { units, threadsPerUnit, tpDegree, ndpGroups, gpu, isa, expertSlots, expertBytes } = info;
+  const { kvDtype, maxContext, policy, prefetch, cachePolicy } = settings;
+  return {
+    architecture: spec.architecture,
+    layers: spec.layers.length,
+    moeLayers: layers.length,
+    numExperts,
+    numExpertsPerTok: topK,
+    units,
+    threadsPerUnit,
+    tpDegree,
+    ndpGroups,
+    gpu,
+    isa,
+    kvDtype,
+    maxContext,
+    policy,
+    prefetch,
+    cachePolicy,
+    memory,
+    expertSlots,
+    expertBytes,
+    residents: planner?.cache.residents() ?? [],
+    reasons: reasons(settings, info, layers.length * numExperts, planner),
+  };
+}
+
+function reasons(
+  settings: Settings,
+  info: DeviceInfo,
+  experts: number,
+  planner: Planner | undefined,
+): string[] {
+  const { units, tpDegree, ndpGroups, expertSlots, expertBytes } = info;
+  const cut =
+    ndpGroups === 1
+      ? `Each expert is cut over all ${units} unit(s), so whichever experts are routed to load them evenly.`
+      : `Experts take turns over ${ndpGroups} groups of up to ${tpDegree} unit(s): expert e is on group e mod ${ndpGroups}.`;
+  if (planner === undefined) {
+    return [cut, 'There is no GPU lane: the units compute everything, and no policy has anything to decide.'];
+  }
+  const { costs } = planner;
+  const [gpuUs, ndpUs] = [costs.gpuExpertUs(1).toFixed(1), costs.ndpExpertUs(1, 0).toFixed(1)];
+  return [
+    cut,
+    `${settings.vramBytes} bytes of VRAM hold ${expertSlots} of ${experts} experts (${expertBytes} bytes each).`,
+    `An expert with one token takes ${gpuUs} us on the GPU and ${ndpUs} us on an NDP group, a transfer ` +
+      `${costs.transferUs.toFixed(1)} us; policy '${settings.policy}' weighs these for each layer.`,
+    `Prefetch '${settings.prefetch}' and cache rule '${settings.cachePolicy}' choose what stays in VRAM.`,
+  ];
+}

@@ -1,0 +1,82 @@
+/**
+ * Options made definite for one model on one machine: defaults that depend on either, and combinations that cannot
+ * be. Called by load.ts before memory is taken; decides nothing about single steps.
+ */
+import type { NativeCpuInfo } from '../binding.js';
+import { OptionError } from '../errors.js';
+import type { ModelSpec } from '../model/model-spec.js';
+import { type EngineOptions, type KvDtype, LOAD_DEFAULTS, sizeBytes } from '../options.js';
+import { kvBlockCount } from './engine.js';
+
+export type Settings = {
+  units: number;
+  threadsPerUnit: number;
+  tpDegree: number;
+  gpu: 'off' | 'host';
+  gpuThreads: number;
+  vramBytes: number;
+  /** Infinity: as fast as memory copies. */
+  transferBandwidthGBs: number;
+  policy: string;
+  prefetch: string;
+  cachePolicy: string;
+  kvDtype: KvDtype;
+  maxContext: number;
+  kvBlocks: number;
+  maxBatchTokens: number;
+  maxSequences: number;
+  pinThreads: boolean;
+  isa: string;
+};
+
+/** What of the checkpoint settings depend on. */
+export type ModelFacts = { spec: ModelSpec; expertBytes: number; isFloat32: boolean };
+
+const DEFAULT_CONTEXT = 8192;
+
+/** Throws OptionError. */
+export function resolveSettings(options: EngineOptions, model: ModelFacts, cpu: NativeCpuInfo): Settings {
+  const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  const { policy, prefetch, cachePolicy, maxBatchTokens, pinThreads, isa, ...rest } = {
+    ...LOAD_DEFAULTS,
+    ...(Object.fromEntries(given) as EngineOptions),
+  };
+  // No CUDA backend answers here, so 'auto' finds no GPU.
+  const gpu = rest.gpu === 'host' ? 'host' : 'off';
+  const gpuThreads = gpu === 'host' ? rest.gpuThreads : 0;
+  const cores = Math.max(1, cpu.physicalCores - gpuThreads);
+  const units = rest.units ?? (cpu.numaNodes > 1 ? cpu.numaNodes : cores);
+  const tpDegree = rest.tpDegree ?? units;
+  if (tpDegree > units) throw new OptionError('tpDegree', `an integer from 1 to ${units} (units)`, tpDegree);
+  return {
+    units,
+    threadsPerUnit: rest.threadsPerUnit ?? Math.max(1, Math.floor(cores / units)),
+    tpDegree,
+    gpu,
+    gpuThreads,
+    vramBytes: gpu === 'off' ? 0 : (sizeBytes(rest.vram) ?? Math.ceil(model.expertBytes / 4)),
+    transferBandwidthGBs: rest.transferBandwidthGBs ?? Infinity,
+    policy,
+    prefetch,
+    cachePolicy,
+    kvDtype: rest.kvDtype !== 'auto' ? rest.kvDtype : model.isFloat32 ? 'f32' : 'f16',
+    ...contextOf(rest, model.spec.maxPositions),
+    maxBatchTokens,
+    maxSequences: Math.min(rest.maxSequences, maxBatchTokens),
+    pinThreads,
+    isa,
+  };
+}
+
+function contextOf(options: EngineOptions, maxPositions: number) {
+  const maxContext = options.maxContext ?? Math.min(maxPositions, DEFAULT_CONTEXT);
+  if (maxContext > maxPositions) {
+    throw new OptionError(
+      'maxContext',
+      `an integer from 1 to ${maxPositions} (the model's limit)`,
+      maxContext,
+    );
+  }
+  const kvTokens = options.kvTokens ?? Math.max(maxContext, DEFAULT_CONTEXT);
+  return { maxContext, kvBlocks: kvBlockCount(kvTokens, maxContext) };
+}
