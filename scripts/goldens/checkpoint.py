@@ -1,0 +1,105 @@
+"""Random weights with a decisive router and spread logits, and saving them under published tensor names.
+
+Called by make_goldens.py. Config files come in two spellings: config.json as transformers 5 writes it and
+config.v4.json as transformers 4 wrote it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from fixtures import Fixture
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+# model types whose transformers 4 config class said num_experts; the others said num_local_experts
+NUM_EXPERTS_KEY = {"qwen3_moe": "num_experts", "qwen2_moe": "num_experts", "olmoe": "num_experts"}
+
+
+def fill(model: torch.nn.Module, seed: int, options: dict) -> None:
+    """Normal weights scaled by fan-in; norms near 1; biases visible; the router three times as steep."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, p in model.named_parameters():
+        noise = torch.randn(p.shape, generator=generator)
+        if p.ndim == 1:
+            value = 1 + 0.2 * noise if "norm" in name and name.endswith("weight") else 0.3 * noise
+        elif "embed_tokens" in name:
+            value = options.get("embedding_std", 0.4) * noise
+        else:
+            gain = 1.2
+            if name.endswith(("mlp.gate.weight", "router.weight")):
+                gain = 3.0 * options.get("router_gain", 1.0)
+            elif "experts" in name:
+                gain = 1.6
+            elif "lm_head" in name:
+                gain = 2.0
+            value = gain * p.shape[-1] ** -0.5 * noise
+        with torch.no_grad():
+            p.copy_(value)
+
+
+def build_model(fixture: Fixture, seed: int) -> torch.nn.Module:
+    """A float32 model whose weights are already rounded to the fixture's dtype."""
+    config = AutoConfig.for_model(fixture.architecture, **fixture.config)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32)
+    model.set_experts_implementation("eager")
+    fill(model, seed, fixture.options)
+    dtype = getattr(torch, fixture.dtype)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(p.to(dtype).float())
+    return model.eval()
+
+
+def v4_config(config: dict) -> dict:
+    """The same settings in the keys of transformers 4."""
+    old = {
+        k: v
+        for k, v in config.items()
+        if k not in ("rope_parameters", "dtype", "num_local_experts", "num_experts", "transformers_version")
+    }
+    rope = dict(config["rope_parameters"])
+    old["rope_theta"] = rope.pop("rope_theta")
+    kind = rope.pop("rope_type")
+    old["rope_scaling"] = (
+        None
+        if kind == "default"
+        else {("type" if kind in ("linear", "dynamic", "longrope") else "rope_type"): kind, **rope}
+    )
+    if kind == "longrope":
+        old["original_max_position_embeddings"] = rope["original_max_position_embeddings"]
+    old["torch_dtype"] = config["dtype"]
+    old[NUM_EXPERTS_KEY.get(config["model_type"], "num_local_experts")] = config.get(
+        "num_local_experts", config.get("num_experts")
+    )
+    old["transformers_version"] = "4.51.3"
+    return dict(sorted(old.items()))
+
+
+def save(model: torch.nn.Module, fixture: Fixture, folder: Path) -> None:
+    """Writes config.json, config.v4.json, generation_config.json and the weights in the fixture's dtype."""
+    dtype = getattr(torch, fixture.dtype)
+    model.to(dtype).save_pretrained(folder, save_original_format=not fixture.stacked_names)
+    model.to(torch.float32)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.v4.json").write_text(json.dumps(v4_config(config), indent=2) + "\n")
+    if fixture.shards > 1:
+        shard(folder, fixture.shards)
+
+
+def shard(folder: Path, count: int) -> None:
+    """Cuts model.safetensors into `count` files with an index, as large checkpoints come."""
+    single = folder / "model.safetensors"
+    tensors = load_file(single)
+    names, where = sorted(tensors), {}
+    for i in range(count):
+        file = f"model-{i + 1:05}-of-{count:05}.safetensors"
+        part = names[i * len(names) // count : (i + 1) * len(names) // count]
+        save_file({n: tensors[n] for n in part}, folder / file, metadata={"format": "pt"})
+        where.update(dict.fromkeys(part, file))
+    total = sum(t.numel() * t.element_size() for t in tensors.values())
+    index = {"metadata": {"total_size": total}, "weight_map": where}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
+    single.unlink()

@@ -1,0 +1,267 @@
+"""The list of golden fixtures: one tiny random checkpoint per architecture, then variants of single features.
+
+make_goldens.py builds them. Sizes are ragged on purpose: intermediate sizes that are no multiple of 16, fewer key/value
+heads than query heads, head sizes that differ from hidden_size / num_attention_heads where the architecture allows it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+TOKENIZER_SIZE = 291  # 3 special tokens, 256 bytes, 32 merges
+
+
+@dataclass(frozen=True)
+class Fixture:
+    """`config` holds the keyword arguments of the architecture's transformers config class."""
+
+    name: str
+    architecture: str
+    config: dict
+    about: str
+    dtype: str = "float32"
+    shards: int = 1
+    stacked_names: bool = False
+    prompts: tuple[str, ...] = ("short", "long")
+    generated: int = 12
+    options: dict = field(default_factory=dict)
+
+
+BASE = {
+    "vocab_size": TOKENIZER_SIZE,
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "bos_token_id": None,
+    "eos_token_id": 0,
+    "pad_token_id": None,
+    "tie_word_embeddings": False,
+}
+QWEN3 = {
+    **BASE,
+    "head_dim": 16,
+    "num_experts": 8,
+    "num_experts_per_tok": 3,
+    "moe_intermediate_size": 20,
+    "intermediate_size": 52,
+    "norm_topk_prob": True,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+}
+QWEN2 = {
+    **BASE,
+    "num_experts": 7,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 20,
+    "intermediate_size": 52,
+    "shared_expert_intermediate_size": 44,
+    "norm_topk_prob": False,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+}
+MIXTRAL = {
+    **BASE,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 3,
+    "head_dim": 10,
+    "num_local_experts": 5,
+    "num_experts_per_tok": 2,
+    "intermediate_size": 44,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+}
+OLMOE = {
+    **BASE,
+    "num_experts": 8,
+    "num_experts_per_tok": 4,
+    "intermediate_size": 20,
+    "clip_qkv": 1.2,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+}
+PHIMOE = {
+    **BASE,
+    "num_hidden_layers": 2,
+    "num_local_experts": 6,
+    "num_experts_per_tok": 2,
+    "intermediate_size": 28,
+    "attention_bias": True,
+    "lm_head_bias": True,
+    "router_jitter_noise": 0.2,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+}
+GRANITE = {
+    **BASE,
+    "num_local_experts": 6,
+    "num_experts_per_tok": 3,
+    "intermediate_size": 20,
+    "tie_word_embeddings": True,
+    "embedding_multiplier": 6.0,
+    "attention_multiplier": 0.2,
+    "residual_multiplier": 0.6,
+    "logits_scaling": 3.0,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+}
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2}
+SMALL_QWEN3 = {**QWEN3, **SMALL, "num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 12}
+SMALL_QWEN2 = {
+    **QWEN2,
+    **SMALL,
+    "num_experts": 5,
+    "moe_intermediate_size": 12,
+    "shared_expert_intermediate_size": 20,
+}
+SMALL_MIXTRAL = {**MIXTRAL, **SMALL, "intermediate_size": 20}
+SMALL_PHIMOE = {
+    **PHIMOE,
+    **SMALL,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "intermediate_size": 20,
+}
+SMALL_GRANITE = {**GRANITE, **SMALL}
+SHORT, LONG = [1.0, 1.1, 1.25, 1.5, 1.8, 2.2, 2.7, 3.3], [1.5, 2.2, 3.1, 4.5, 6.0, 8.0, 11.0, 15.0]
+
+
+def rope(**parameters) -> dict:
+    """A small qwen3_moe config with scaled rotary embeddings; prompts cross the original length of 40."""
+    return {**SMALL_QWEN3, "rope_parameters": {"rope_theta": 10000.0, **parameters}}
+
+
+def base(name: str, config: dict, about: str, options: dict | None = None) -> Fixture:
+    """The fixture of an architecture: three prompts, 24 generated tokens."""
+    return Fixture(
+        name, name, config, about, prompts=("short", "long", "single"), generated=24, options=options or {}
+    )
+
+
+FIXTURES = [
+    base(
+        "qwen3_moe",
+        {**QWEN3, "mlp_only_layers": [1]},
+        "q/k norm per head, head_dim unlike hidden_size / heads, renormalised top-3, layer 1 dense by mlp_only_layers",
+    ),
+    base(
+        "qwen2_moe",
+        {**QWEN2, "num_hidden_layers": 4, "decoder_sparse_step": 2, "vocab_size": TOKENIZER_SIZE + 5},
+        "q/k/v biases, shared expert with sigmoid gate, layers 0 and 2 dense by decoder_sparse_step, vocabulary padded beyond the tokenizer",
+    ),
+    base("mixtral", MIXTRAL, "top-2 of 5, head_dim 10, 6 query and 3 key/value heads"),
+    base("olmoe", OLMOE, "q/k norm over the full projection, clip_qkv, top-4 without renormalising"),
+    base(
+        "phimoe",
+        PHIMOE,
+        "sparsemixer routing (jitter 0.2 so that its weights differ from 1), LayerNorm with biases, biases on attention and lm_head",
+        {"router_gain": 0.4},
+    ),
+    base(
+        "granitemoe",
+        GRANITE,
+        "four multipliers, softmax after top-k, fused input_linear, tied embeddings",
+        {"embedding_std": 0.04},
+    ),
+    Fixture(
+        "qwen3_moe-rope-linear", "qwen3_moe", rope(rope_type="linear", factor=3.0), "RoPE scaling: linear"
+    ),
+    Fixture(
+        "qwen3_moe-rope-dynamic",
+        "qwen3_moe",
+        {**rope(rope_type="dynamic", factor=3.0), "max_position_embeddings": 40},
+        "RoPE scaling: dynamic NTK, from position 40 on",
+        prompts=("short", "long", "crossing"),
+    ),
+    Fixture(
+        "qwen3_moe-rope-yarn",
+        "qwen3_moe",
+        rope(rope_type="yarn", factor=6.4, original_max_position_embeddings=40, beta_fast=8.0, beta_slow=0.5),
+        "RoPE scaling: YaRN",
+    ),
+    Fixture(
+        "qwen3_moe-rope-longrope",
+        "qwen3_moe",
+        {
+            **rope(
+                rope_type="longrope",
+                original_max_position_embeddings=40,
+                short_factor=SHORT,
+                long_factor=LONG,
+                factor=6.4,
+            )
+        },
+        "RoPE scaling: LongRoPE, long factors beyond 40 positions",
+        prompts=("short", "long", "crossing"),
+    ),
+    Fixture(
+        "qwen3_moe-rope-llama3",
+        "qwen3_moe",
+        rope(
+            rope_type="llama3",
+            factor=4.0,
+            original_max_position_embeddings=40,
+            low_freq_factor=1.0,
+            high_freq_factor=4.0,
+        ),
+        "RoPE scaling: Llama 3",
+    ),
+    Fixture(
+        "phimoe-longrope",
+        "phimoe",
+        {
+            **SMALL_PHIMOE,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "original_max_position_embeddings": 40,
+                "short_factor": SHORT,
+                "long_factor": LONG,
+                "short_mscale": 1.1,
+                "long_mscale": 1.3,
+            },
+        },
+        "LongRoPE with Phi's own mscales",
+        options={"router_gain": 0.4},
+    ),
+    Fixture(
+        "mixtral-sliding-window",
+        "mixtral",
+        {**SMALL_MIXTRAL, "sliding_window": 24},
+        "attention sees the last 24 positions only",
+    ),
+    Fixture(
+        "qwen2_moe-sliding-window",
+        "qwen2_moe",
+        {**SMALL_QWEN2, "use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2},
+        "a sliding window on layer 0, full attention on layer 1 (layer_types)",
+    ),
+    Fixture(
+        "qwen3_moe-sharded",
+        "qwen3_moe",
+        SMALL_QWEN3,
+        "three shards with model.safetensors.index.json",
+        shards=3,
+    ),
+    Fixture(
+        "qwen3_moe-bf16",
+        "qwen3_moe",
+        {**SMALL_QWEN3, "num_hidden_layers": 3, "tie_word_embeddings": True},
+        "weights in BF16, tied embeddings",
+        dtype="bfloat16",
+        options={"embedding_std": 0.2},
+    ),
+    Fixture("mixtral-f16", "mixtral", SMALL_MIXTRAL, "weights in F16", dtype="float16"),
+    Fixture(
+        "qwen3_moe-stacked",
+        "qwen3_moe",
+        SMALL_QWEN3,
+        "tensor names as transformers 5 keeps them: experts stacked",
+        stacked_names=True,
+    ),
+    Fixture("mixtral-stacked", "mixtral", SMALL_MIXTRAL, "the same for mixtral", stacked_names=True),
+    Fixture(
+        "granitemoe-stacked",
+        "granitemoe",
+        {**SMALL_GRANITE, "head_dim": 10},
+        "the same for granitemoe; head_dim 10",
+        stacked_names=True,
+        options={"embedding_std": 0.04},
+    ),
+]
