@@ -50,3 +50,14 @@ function significant(value: number): string {
 export function dim(text: string, stream: TextOutput, env: CliContext['env']): string {
   return stream.isTTY && !env.NO_COLOR && env.TERM !== 'dumb' ? `\x1b[2m${text}\x1b[22m` : text;
 }
+
+/** Breaks a sentence at spaces into lines of at most `width`. */
+export function wrap(text: string, width: number): string[] {
+  const lines = [''];
+  for (const word of text.split(' ')) {
+    const line = lines[lines.length - 1] ?? '';
+    if (line !== '' && line.length + 1 + word.length > width) lines.push(word);
+    else lines[lines.length - 1] = line === '' ? word : `${line} ${word}`;
+  }
+  return lines;
+}

@@ -6,7 +6,7 @@ import type { PlanReport } from '../llm.js';
 import { openModel } from '../model/open-model.js';
 import type { CliContext } from './context.js';
 import { type LoadFlags, loadOptions } from './flags.js';
-import { formatBytes, formatCount, formatShare } from './format.js';
+import { formatBytes, formatCount, formatShare, wrap } from './format.js';
 import { type ModelFacts, modelFacts } from './model-facts.js';
 import { withModel } from './with-model.js';
 
@@ -97,15 +97,4 @@ function planLines(plan: PlanReport): string[] {
 
 function row(label: string, text: string): string {
   return `${label.padEnd(11)} ${text}`;
-}
-
-/** Breaks a sentence at spaces into lines of at most `width`. */
-function wrap(text: string, width: number): string[] {
-  const lines = [''];
-  for (const word of text.split(' ')) {
-    const line = lines[lines.length - 1] ?? '';
-    if (line !== '' && line.length + 1 + word.length > width) lines.push(word);
-    else lines[lines.length - 1] = line === '' ? word : `${line} ${word}`;
-  }
-  return lines;
 }

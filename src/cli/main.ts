@@ -6,6 +6,7 @@ import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import { AbortedError, NearmoeError } from '../errors.js';
 import { type ChatFlags, chatCommand } from './chat.js';
+import { choicesText } from './choices.js';
 import { type CliContext, processContext } from './context.js';
 import { type DoctorFlags, doctorCommand } from './doctor.js';
 import { addGenerateFlags, addLoadFlags } from './flags.js';
@@ -52,9 +53,12 @@ function buildProgram(context: CliContext, finish: (status: number) => void): Co
     })
     .argument('[prompt...]', 'text to continue, or - to read it from stdin')
     .action(async (words: string[], flags: RunFlags) => finish(await runCommand(words, flags, context)));
-  addGenerateFlags(addLoadFlags(program))
+  addLoadFlags(program)
+    .optionsGroup('Input:')
+    .option('--input-ids <ids>', 'token ids in place of a prompt, such as 1,2,3');
+  addGenerateFlags(program)
     .option('--logits-out <file>', "write each step's logits (float32 little-endian)")
-    .option('--input-ids <ids>', 'token ids in place of a prompt, such as 1,2,3')
+    .addHelpText('after', choicesText)
     .addHelpText('after', '\nExample: nearmoe "Once upon a time" --max-tokens 100');
 
   const chat = program

@@ -228,7 +228,17 @@ describe('a wrong command line', () => {
 test('--help names every option and command and fits 80 columns', async () => {
   const { status, out } = await run(['--help']);
   expect(status).toBe(0);
-  for (const word of ['--model', '--max-tokens', '--record-routing', '--logits-out', 'chat', 'doctor']) {
+  for (const word of [
+    '--model',
+    '--max-tokens',
+    '--record-routing',
+    '--logits-out',
+    'chat',
+    'doctor',
+    'static-split',
+    'lru',
+    'prefill',
+  ]) {
     expect(out()).toContain(word);
   }
   for (const line of out().split('\n')) expect(line.length, line).toBeLessThanOrEqual(80);
