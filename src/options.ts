@@ -164,11 +164,11 @@ const abortSignal: Check = { expected: 'an AbortSignal', holds: (value) => value
 
 const loadChecks: { [Name in keyof Required<LoadOptions>]: Check } = {
   model: text,
-  units: integer(1, 64),
-  threadsPerUnit: integer(1, 256),
-  tpDegree: integer(1, 64),
+  units: integer(1),
+  threadsPerUnit: integer(1),
+  tpDegree: integer(1),
   gpu: oneOf('auto', 'host', 'off'),
-  gpuThreads: integer(1, 256),
+  gpuThreads: integer(1),
   vram: {
     expected: 'bytes >= 0 or a size such as "512MB"',
     holds: (value) => sizeBytes(value) !== undefined,

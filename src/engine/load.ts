@@ -3,8 +3,9 @@
  * costs, puts the engine together. Called by worker.ts; synchronous, with progress, stopped through the engine's
  * cancel flag. Whatever fails on the way frees what was taken.
  */
-import { binding } from '../binding.js';
+import { binding, type NativeDeviceOptions } from '../binding.js';
 import { createNativeDevice, type LoadableDevice } from '../device/native.js';
+import type { ModelSpec } from '../model/model-spec.js';
 import { type OpenedModel, openModel } from '../model/open-model.js';
 import { Rope } from '../model/rope.js';
 import type { ChatMessage, ChatTemplateOptions, EngineOptions, LoadProgress } from '../options.js';
@@ -17,7 +18,7 @@ import { availableBytes, checkMemory } from './memory.js';
 import { ENGINE_SLOT } from './messages.js';
 import { placedBytes, planReport } from './plan-report.js';
 import { createPlanner, moeShape } from './planning.js';
-import type { PlanReport } from './result.js';
+import type { PlacedBytes, PlanReport } from './result.js';
 import { resolveSettings, type Settings } from './settings.js';
 import { kvBytes, slotCount, type WeightFacts, weightFacts } from './weight-facts.js';
 
@@ -40,7 +41,7 @@ export function loadModel(options: EngineOptions, cancelFlags: Int32Array, event
   const opened = openModel(options.model);
   const facts = weightFacts(opened);
   const settings = resolveSettings(options, { spec: opened.spec, ...facts }, binding().cpuInfo());
-  checkMemory(estimate(opened, settings, facts), availableBytes(), options.model);
+  checkMemory(estimate(opened.spec, settings, facts), availableBytes(), options.model);
   const device = createNativeDevice(opened.spec, nativeOptions(settings, facts), cancelFlags);
   try {
     return loadInto(device, opened, settings, facts, cancelFlags, events);
@@ -59,14 +60,12 @@ function loadInto(
   events: LoadEvents,
 ): LoadedModel {
   let totalBytes = 0;
-  const report = (doneBytes: number, ofBytes: number) => {
+  const progress = (doneBytes: number, ofBytes: number) => {
     totalBytes = ofBytes;
     events.progress({ phase: 'weights', doneBytes, totalBytes });
   };
-  loadWeights(opened, device, report, () => Atomics.load(cancelFlags, ENGINE_SLOT) !== 0);
-  const held = device.finishLoad();
-  const slots = slotCount(settings.vramBytes, held.expertSlabBytes, facts.experts);
-  const kv = device.allocate(settings.kvBlocks, slots);
+  const isCancelled = () => Atomics.load(cancelFlags, ENGINE_SLOT) !== 0;
+  const memory = fillDevice(device, opened, settings, facts, progress, isCancelled);
   let planner: Planner | undefined;
   if (settings.gpu !== 'off') {
     events.progress({ phase: 'calibrate', doneBytes: totalBytes, totalBytes });
@@ -74,8 +73,6 @@ function loadInto(
     planner = createPlanner(device.info, opened.spec, settings, profile);
   }
   const engine = createEngine(device, opened, settings, planner, cancelFlags, events);
-  const bytes = { ...held, kvBytes: kv, slotBytes: slots * held.expertSlabBytes };
-  const memory = placedBytes(device.info, facts.expertsPerLayer, bytes);
   events.progress({ phase: 'ready', doneBytes: totalBytes, totalBytes });
   const { tokenizer, chatTemplate } = opened;
   return {
@@ -91,7 +88,24 @@ function loadInto(
   };
 }
 
-function createEngine(
+/** Weights, KV cache and VRAM slots; tells where their bytes lie. */
+export function fillDevice(
+  device: LoadableDevice,
+  opened: OpenedModel,
+  settings: Settings,
+  facts: WeightFacts,
+  progress: (doneBytes: number, totalBytes: number) => void,
+  isCancelled: () => boolean,
+): PlacedBytes[] {
+  loadWeights(opened, device, progress, isCancelled);
+  const held = device.finishLoad();
+  const slots = slotCount(settings.vramBytes, held.expertSlabBytes, facts.experts);
+  const kv = device.allocate(settings.kvBlocks, slots);
+  const bytes = { ...held, kvBytes: kv, slotBytes: slots * held.expertSlabBytes };
+  return placedBytes(device.info, facts.expertsPerLayer, bytes);
+}
+
+export function createEngine(
   device: LoadableDevice,
   { spec, generation, tokenizer }: OpenedModel,
   settings: Settings,
@@ -125,10 +139,10 @@ function createEngine(
   );
 }
 
-function estimate(opened: OpenedModel, settings: Settings, facts: WeightFacts) {
+function estimate(spec: ModelSpec, settings: Settings, facts: WeightFacts) {
   const { units, tpDegree, gpu } = settings;
   const slots = slotCount(settings.vramBytes, facts.slabBytes, facts.experts);
-  const bytes = { ...facts, kvBytes: kvBytes(opened.spec, settings), slotBytes: slots * facts.slabBytes };
+  const bytes = { ...facts, kvBytes: kvBytes(spec, settings), slotBytes: slots * facts.slabBytes };
   return placedBytes(
     { units, tpDegree, gpu, ndpGroups: Math.ceil(units / tpDegree) },
     facts.expertsPerLayer,
@@ -136,7 +150,7 @@ function estimate(opened: OpenedModel, settings: Settings, facts: WeightFacts) {
   );
 }
 
-function nativeOptions(settings: Settings, facts: WeightFacts) {
+export function nativeOptions(settings: Settings, facts: WeightFacts): NativeDeviceOptions {
   const { transferBandwidthGBs, units, threadsPerUnit, gpuThreads } = settings;
   return {
     units,

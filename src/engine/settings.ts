@@ -33,6 +33,8 @@ export type Settings = {
 export type ModelFacts = { spec: ModelSpec; expertBytes: number; isFloat32: boolean };
 
 const DEFAULT_CONTEXT = 8192;
+/** More than any box has, less than what would exhaust the system. */
+const MAX_THREADS = 1024;
 
 /** Throws OptionError. */
 export function resolveSettings(options: EngineOptions, model: ModelFacts, cpu: NativeCpuInfo): Settings {
@@ -47,10 +49,15 @@ export function resolveSettings(options: EngineOptions, model: ModelFacts, cpu: 
   const cores = Math.max(1, cpu.physicalCores - gpuThreads);
   const units = rest.units ?? (cpu.numaNodes > 1 ? cpu.numaNodes : cores);
   const tpDegree = rest.tpDegree ?? units;
+  const threadsPerUnit = rest.threadsPerUnit ?? Math.max(1, Math.floor(cores / units));
+  const threads = units * threadsPerUnit + gpuThreads;
+  if (threads > MAX_THREADS) {
+    throw new OptionError('units', `at most ${MAX_THREADS} threads in all (units x threadsPerUnit)`, threads);
+  }
   if (tpDegree > units) throw new OptionError('tpDegree', `an integer from 1 to ${units} (units)`, tpDegree);
   return {
     units,
-    threadsPerUnit: rest.threadsPerUnit ?? Math.max(1, Math.floor(cores / units)),
+    threadsPerUnit,
     tpDegree,
     gpu,
     gpuThreads,
