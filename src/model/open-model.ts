@@ -9,27 +9,15 @@ import { ModelFormatError } from '../errors.js';
 import { ChatTemplate, type ChatTemplateTexts, readTemplateTexts } from './chat-template.js';
 import { ConfigReader } from './config.js';
 import { familyOf } from './families/registry.js';
-import { type GenerationConfig, readGenerationConfig } from './generation-config.js';
+import { readGenerationConfig } from './generation-config.js';
+import { openGguf } from './gguf/open-gguf.js';
 import { readJsonObject, readTextFile } from './json-file.js';
-import type { ModelSpec, WeightSource } from './model-spec.js';
+import type { OpenedModel } from './opened-model.js';
 import { readSafetensorsFolder } from './safetensors-folder.js';
-import type { TensorIndex } from './tensor-index.js';
 import { Tokenizer } from './tokenizer.js';
 import { resolveWeights } from './weights.js';
 
-export type OpenedModel = {
-  /** As given. */
-  path: string;
-  source: 'hub' | 'gguf';
-  spec: ModelSpec;
-  /** One entry for each weight of the spec, in the order of computation. */
-  weights: WeightSource[];
-  /** Where the tensors that `weights` names lie. */
-  tensors: TensorIndex;
-  tokenizer: Tokenizer;
-  chatTemplate: ChatTemplate;
-  generation: GenerationConfig;
-};
+export type { OpenedModel } from './opened-model.js';
 
 /**
  * Opens and checks a model. Throws ModelFormatError (ERR_MODEL_NOT_FOUND, ERR_MODEL_FORMAT, ERR_MODEL_UNSUPPORTED,
@@ -45,7 +33,7 @@ export function openModel(path: string): OpenedModel {
       got: 'nothing at this path',
     });
   }
-  return openHubFolder(path);
+  return stat.isDirectory() ? openHubFolder(path) : openGguf(path);
 }
 
 function openHubFolder(folder: string): OpenedModel {

@@ -3,6 +3,7 @@
  * checkpoints of the Hub and in GGUF files. Each family is one small file beside this one; registry.ts lists them.
  */
 import type { ConfigReader } from '../config.js';
+import type { GgufFamily } from '../gguf/family.js';
 import type { ModelSpec, WeightRole } from '../model-spec.js';
 
 /**
@@ -23,4 +24,6 @@ export type Family = {
   /** Throws ModelFormatError. */
   readSpec(config: ConfigReader): ModelSpec;
   hubNames: WeightNames;
+  /** For families that GGUF files exist of. */
+  gguf?: GgufFamily;
 };

@@ -70,4 +70,19 @@ export const granitemoe: Family = {
     },
     stackedExperts('block_sparse_moe'),
   ),
+  gguf: {
+    architecture: 'granitemoe',
+    ropeStyle: 'interleaved',
+    keys: {
+      attention_multiplier: 'attention.scale',
+      embedding_multiplier: 'embedding_scale',
+      residual_multiplier: 'residual_scale',
+      logits_scaling: 'logit_scale',
+    },
+    defaults: ({ tensors, integer }) => ({
+      attention_bias: tensors.has('blk.0.attn_q.bias'),
+      attention_multiplier:
+        ((integer('embedding_length') ?? 0) / (integer('attention.head_count') ?? 1)) ** -0.5,
+    }),
+  },
 };

@@ -49,4 +49,10 @@ export const mixtral: Family = {
   hubNames: mergeNames(HUB_DECODER, HUB_BLOCK_SPARSE_EXPERTS, {
     router: ['model.layers.{layer}.mlp.gate.weight'],
   }),
+  // Dense Llama models have the same architecture name; they have no experts and are refused for that.
+  gguf: {
+    architecture: 'llama',
+    ropeStyle: 'interleaved',
+    keys: { sliding_window: 'attention.sliding_window' },
+  },
 };

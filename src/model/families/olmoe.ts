@@ -53,4 +53,10 @@ export const olmoe: Family = {
   className: 'OlmoeForCausalLM',
   readSpec,
   hubNames: { ...HUB_DECODER, ...HUB_MLP_EXPERTS },
+  gguf: {
+    architecture: 'olmoe',
+    ropeStyle: 'neox',
+    keys: { clip_qkv: 'attention.clamp_kqv', norm_topk_prob: 'expert_weights_norm' },
+    defaults: ({ tensors }) => ({ attention_bias: tensors.has('blk.0.attn_q.bias') }),
+  },
 };

@@ -87,4 +87,14 @@ export const phimoe: Family = {
   hubNames: mergeNames(HUB_DECODER, HUB_BLOCK_SPARSE_EXPERTS, {
     router: ['model.layers.{layer}.mlp.router.weight'],
   }),
+  gguf: {
+    architecture: 'phimoe',
+    ropeStyle: 'neox',
+    defaults: ({ tensors, integer }) => ({
+      attention_bias: tensors.has('blk.0.attn_q.bias'),
+      lm_head_bias: tensors.has('output.bias'),
+      // Written as 0 for no window.
+      sliding_window: integer('attention.sliding_window') || null,
+    }),
+  },
 };

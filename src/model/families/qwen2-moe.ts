@@ -3,6 +3,7 @@
  * sliding windows on the layers that `layer_types` names. Defaults as in transformers 5.18.
  */
 import type { ConfigReader } from '../config.js';
+import { denseLayers } from '../gguf/dense-layers.js';
 import type { AttentionSpec, LayerSpec, ModelSpec, MoeFfnSpec } from '../model-spec.js';
 import {
   plainAttention,
@@ -97,5 +98,24 @@ export const qwen2Moe: Family = {
     sharedUp: [`${MLP}.shared_expert.up_proj.weight`],
     sharedDown: [`${MLP}.shared_expert.down_proj.weight`],
     sharedExpertGate: [`${MLP}.shared_expert_gate.weight`],
+  },
+  gguf: {
+    architecture: 'qwen2moe',
+    ropeStyle: 'neox',
+    keys: {
+      moe_intermediate_size: 'expert_feed_forward_length',
+      shared_expert_intermediate_size: 'expert_shared_feed_forward_length',
+      norm_topk_prob: 'expert_weights_norm',
+    },
+    // The first converters wrote only the width of all chosen experts together.
+    defaults: (source) => {
+      const width = source.integer('feed_forward_length') ?? 0;
+      return {
+        moe_intermediate_size: width / (source.integer('expert_used_count') ?? 1),
+        shared_expert_intermediate_size: width,
+        qkv_bias: source.tensors.has('blk.0.attn_q.bias'),
+        mlp_only_layers: denseLayers(source),
+      };
+    },
   },
 };

@@ -3,6 +3,7 @@
  * `mlp_only_layers` or `decoder_sparse_step` ask for them. Defaults as in transformers 5.18.
  */
 import type { ConfigReader } from '../config.js';
+import { denseLayers } from '../gguf/dense-layers.js';
 import type { LayerSpec, ModelSpec, MoeFfnSpec } from '../model-spec.js';
 import {
   plainAttention,
@@ -60,4 +61,15 @@ export const qwen3Moe: Family = {
   className: 'Qwen3MoeForCausalLM',
   readSpec,
   hubNames: { ...HUB_DECODER, ...HUB_DENSE_MLP, ...HUB_MLP_EXPERTS },
+  gguf: {
+    architecture: 'qwen3moe',
+    ropeStyle: 'neox',
+    keys: { moe_intermediate_size: 'expert_feed_forward_length', norm_topk_prob: 'expert_weights_norm' },
+    // Converters leave norm_topk_prob out; every published model has it on.
+    defaults: (source) => ({
+      norm_topk_prob: true,
+      attention_bias: source.tensors.has('blk.0.attn_q.bias'),
+      mlp_only_layers: denseLayers(source),
+    }),
+  },
 };

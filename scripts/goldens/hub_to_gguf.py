@@ -1,0 +1,222 @@
+"""Converts a Hub checkpoint of one of the six families to GGUF with gguf-py, by the conventions of llama.cpp's
+converters: names, merged experts, reordered rows of q and k, tokenizer and metadata. An independent writer for tests;
+`node infer.js convert` does not use it.
+
+Usage: python scripts/goldens/hub_to_gguf.py CHECKPOINT_FOLDER OUT.gguf [--type f32|f16|bf16|q8_0|q4_0|...]
+"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+import gguf
+import numpy as np
+from safetensors.numpy import load_file
+
+ARCHITECTURES = {
+    "qwen3_moe": gguf.MODEL_ARCH.QWEN3MOE,
+    "qwen2_moe": gguf.MODEL_ARCH.QWEN2MOE,
+    "mixtral": gguf.MODEL_ARCH.LLAMA,
+    "olmoe": gguf.MODEL_ARCH.OLMOE,
+    "phimoe": gguf.MODEL_ARCH.PHIMOE,
+    "granitemoe": gguf.MODEL_ARCH.GRANITE_MOE,
+}
+# Their converters reorder q and k so that the two values of a rotated pair lie side by side.
+REORDERED = {"mixtral", "granitemoe"}
+
+LAYER_NAMES = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate": "ffn_gate_inp",
+    "block_sparse_moe.gate": "ffn_gate_inp",
+    "block_sparse_moe.router.layer": "ffn_gate_inp",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "mlp.shared_expert.gate_proj": "ffn_gate_shexp",
+    "mlp.shared_expert.up_proj": "ffn_up_shexp",
+    "mlp.shared_expert.down_proj": "ffn_down_shexp",
+    "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
+    "block_sparse_moe.output_linear": "ffn_down_exps",
+}
+TOP_NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+EXPERT_NAMES = {"gate_proj": "gate", "w1": "gate", "up_proj": "up", "w3": "up", "down_proj": "down", "w2": "down"}
+
+
+def reorder(weight, heads):
+    rows = weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
+    return rows.swapaxes(1, 2).reshape(weight.shape)
+
+
+def renamed(config, tensors):
+    """GGUF names and arrays, experts merged, q and k reordered where the family's converter does it."""
+    experts = {}
+    for name, value in sorted(tensors.items()):
+        base, kind = name.rsplit(".", 1)
+        if not name.startswith("model.layers."):
+            yield f"{TOP_NAMES[base]}.{kind}", value
+            continue
+        _, _, layer, rest = base.split(".", 3)
+        if ".experts." in rest:
+            expert, matrix = rest.split(".experts.")[1].split(".")
+            experts.setdefault((int(layer), EXPERT_NAMES[matrix]), {})[int(expert)] = value
+            continue
+        if rest == "block_sparse_moe.input_linear":
+            gate, up = np.split(value, 2, axis=1)
+            yield f"blk.{layer}.ffn_gate_exps.weight", np.ascontiguousarray(gate)
+            yield f"blk.{layer}.ffn_up_exps.weight", np.ascontiguousarray(up)
+            continue
+        if config["model_type"] in REORDERED and rest in ("self_attn.q_proj", "self_attn.k_proj"):
+            key = "num_attention_heads" if rest.endswith("q_proj") else "num_key_value_heads"
+            value = np.ascontiguousarray(reorder(value, config.get(key) or config["num_attention_heads"]))
+        if rest == "mlp.shared_expert_gate":
+            value = value.reshape(-1)
+        yield f"blk.{layer}.{LAYER_NAMES[rest]}.{kind}", value
+    for (layer, matrix), parts in sorted(experts.items()):
+        yield f"blk.{layer}.ffn_{matrix}_exps.weight", np.stack([parts[i] for i in range(len(parts))])
+
+
+def add_parameters(writer, config, rope):
+    heads = config["num_attention_heads"]
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(config.get("num_key_value_heads") or heads)
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_expert_count(config.get("num_local_experts") or config["num_experts"])
+    writer.add_expert_used_count(config["num_experts_per_tok"])
+    writer.add_vocab_size(config["vocab_size"])
+    head_dim = config.get("head_dim") or config["hidden_size"] // heads
+    writer.add_rope_dimension_count(head_dim)
+    if config.get("head_dim"):
+        writer.add_key_length(head_dim)
+        writer.add_value_length(head_dim)
+    optional = {
+        "moe_intermediate_size": writer.add_expert_feed_forward_length,
+        "shared_expert_intermediate_size": writer.add_expert_shared_feed_forward_length,
+        "clip_qkv": writer.add_clamp_kqv,
+        "attention_multiplier": writer.add_attention_scale,
+        "embedding_multiplier": writer.add_embedding_scale,
+        "residual_multiplier": writer.add_residual_scale,
+        "logits_scaling": writer.add_logit_scale,
+    }
+    for key, add in optional.items():
+        if config.get(key):
+            add(config[key])
+    if config["model_type"] == "phimoe":
+        writer.add_sliding_window(config.get("sliding_window") or 0)
+    add_rope(writer, config, rope)
+
+
+def add_rope(writer, config, rope):
+    writer.add_rope_freq_base(rope["rope_theta"])
+    kind = rope.get("rope_type", "default")
+    if kind in ("linear", "yarn"):
+        writer.add_rope_scaling_type(gguf.RopeScalingType(kind))
+        writer.add_rope_scaling_factor(rope["factor"])
+    if "original_max_position_embeddings" in rope:
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+    if kind == "longrope":
+        original = rope["original_max_position_embeddings"]
+        scale = config["max_position_embeddings"] / original
+        writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(scale) / math.log(original)))
+        for name in ("long", "short"):
+            writer.add_tensor(f"rope_factors_{name}.weight", np.array(rope[f"{name}_factor"], dtype=np.float32))
+    elif kind not in ("default", "linear", "yarn"):
+        raise NotImplementedError(f"rope type {kind}")
+
+
+def token_kinds(tokenizer, tokens):
+    kinds = [gguf.TokenType.NORMAL] * len(tokens)
+    for id, token in enumerate(tokens):
+        if token.startswith("[PAD"):
+            kinds[id] = gguf.TokenType.UNUSED
+        if tokenizer["model"].get("byte_fallback") and token.startswith("<0x") and len(token) == 6:
+            kinds[id] = gguf.TokenType.BYTE
+    for token in tokenizer["added_tokens"]:
+        kinds[token["id"]] = gguf.TokenType.CONTROL if token["special"] else gguf.TokenType.USER_DEFINED
+        if token["content"] == "<unk>":
+            kinds[token["id"]] = gguf.TokenType.UNKNOWN
+    return kinds
+
+
+def add_tokenizer(writer, tokenizer, vocab_size, pre):
+    """A byte-level BPE as model `gpt2`, one with byte fallback as `llama` with scores that follow from its merges."""
+    vocab = {**tokenizer["model"]["vocab"], **{t["content"]: t["id"] for t in tokenizer["added_tokens"]}}
+    tokens = [f"[PAD{i}]" for i in range(vocab_size)]
+    for token, id in vocab.items():
+        tokens[id] = token
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in tokenizer["model"]["merges"]]
+    byte_fallback = tokenizer["model"].get("byte_fallback", False)
+    writer.add_tokenizer_model("llama" if byte_fallback else "gpt2")
+    writer.add_tokenizer_pre("default" if byte_fallback else pre)
+    writer.add_token_list(tokens)
+    writer.add_token_types(token_kinds(tokenizer, tokens))
+    if byte_fallback:
+        rank = {merge.replace(" ", ""): i for i, merge in reversed(list(enumerate(merges)))}
+        writer.add_token_scores([-float(rank.get(token, 100000 + id)) for id, token in enumerate(tokens)])
+        writer.add_bos_token_id(vocab["<s>"])
+        writer.add_unk_token_id(vocab["<unk>"])
+        writer.add_add_bos_token(True)
+    else:
+        writer.add_token_merges(merges)
+        writer.add_add_bos_token(False)
+
+
+def convert(folder, out, type_name="f32", tokenizer=None, pre="qwen2", chat_template=None):
+    folder = Path(folder)
+    config = json.loads((folder / "config.json").read_text())
+    tensors = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        tensors.update(load_file(file))
+    if config.get("tie_word_embeddings"):
+        tensors.pop("lm_head.weight", None)
+    if tokenizer is None:
+        tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    rope = {"rope_theta": config.get("rope_theta", 10000.0), **rope}
+    writer = gguf.GGUFWriter(out, gguf.MODEL_ARCH_NAMES[ARCHITECTURES[config["model_type"]]])
+    writer.add_name(folder.name)
+    add_parameters(writer, config, rope)
+    add_tokenizer(writer, tokenizer, config["vocab_size"], pre)
+    eos = config.get("eos_token_id")
+    if eos is not None:
+        writer.add_eos_token_id(eos[0] if isinstance(eos, list) else eos)
+    if chat_template:
+        writer.add_chat_template(chat_template)
+    wanted = gguf.GGMLQuantizationType[type_name.upper()]
+    block = gguf.GGML_QUANT_SIZES[wanted][0]
+    for name, value in renamed(config, tensors):
+        value = value.astype(np.float32)
+        # Vectors and routers stay in float32, as converters keep them.
+        if value.ndim == 1 or "ffn_gate_inp" in name or value.shape[-1] % block != 0:
+            writer.add_tensor(name, value)
+        else:
+            writer.add_tensor(name, gguf.quants.quantize(value, wanted), raw_dtype=wanted)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder")
+    parser.add_argument("out")
+    parser.add_argument("--type", default="f32")
+    parser.add_argument("--pre", default="qwen2", help="name of the pre-tokenizer of a byte-level tokenizer")
+    arguments = parser.parse_args()
+    convert(arguments.folder, arguments.out, arguments.type, pre=arguments.pre)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+/**
+ * What a model family says about its GGUF files: the architecture's name there, its rotary layout, and which metadata
+ * stands for which key of config.json. The common keys are in config.ts; tensor names are the same for all families
+ * (names.ts).
+ */
+import type { JsonObject } from '../json-file.js';
+import type { RopeStyle } from '../model-spec.js';
+import type { TensorIndex } from '../tensor-index.js';
+import type { GgufMetadata } from './metadata.js';
+
+export type GgufFamily = {
+  /** `general.architecture`. */
+  architecture: string;
+  /**
+   * 'interleaved' where converters reorder the rows of q and k so that pairs to rotate lie side by side;
+   * 'neox' where they leave them as in the Hub's checkpoints.
+   */
+  ropeStyle: RopeStyle;
+  /** Further keys of config.json, each with the end of its metadata key: `expert_count` for `ARCH.expert_count`. */
+  keys?: Readonly<Record<string, string>>;
+  /** Config values that follow from tensors or from what converters leave out; `keys` go before them. */
+  defaults?: (source: GgufSource) => JsonObject;
+};
+
+export type GgufSource = {
+  metadata: GgufMetadata;
+  tensors: TensorIndex;
+  /** Value of `ARCH.suffix` as a whole number; undefined where it is absent. */
+  integer: (suffix: string) => number | undefined;
+};

@@ -1,0 +1,45 @@
+/**
+ * Names of weights in GGUF files; one list serves all families, since converters rename to it. Experts are stacked in
+ * one tensor per matrix; files from before 2024 have one tensor per expert.
+ */
+import type { WeightNames } from '../families/family.js';
+
+const BLOCK = 'blk.{layer}';
+
+export const GGUF_NAMES: WeightNames = {
+  embedding: ['token_embd.weight'],
+  finalNorm: ['output_norm.weight'],
+  finalNormBias: ['output_norm.bias'],
+  lmHead: ['output.weight'],
+  lmHeadBias: ['output.bias'],
+  attentionNorm: [`${BLOCK}.attn_norm.weight`],
+  attentionNormBias: [`${BLOCK}.attn_norm.bias`],
+  query: [`${BLOCK}.attn_q.weight`],
+  key: [`${BLOCK}.attn_k.weight`],
+  value: [`${BLOCK}.attn_v.weight`],
+  queryBias: [`${BLOCK}.attn_q.bias`],
+  keyBias: [`${BLOCK}.attn_k.bias`],
+  valueBias: [`${BLOCK}.attn_v.bias`],
+  queryNorm: [`${BLOCK}.attn_q_norm.weight`],
+  keyNorm: [`${BLOCK}.attn_k_norm.weight`],
+  output: [`${BLOCK}.attn_output.weight`],
+  outputBias: [`${BLOCK}.attn_output.bias`],
+  ffnNorm: [`${BLOCK}.ffn_norm.weight`],
+  ffnNormBias: [`${BLOCK}.ffn_norm.bias`],
+  gate: [`${BLOCK}.ffn_gate.weight`],
+  up: [`${BLOCK}.ffn_up.weight`],
+  down: [`${BLOCK}.ffn_down.weight`],
+  router: [`${BLOCK}.ffn_gate_inp.weight`],
+  expertGate: [`${BLOCK}.ffn_gate_exps.weight`, `${BLOCK}.ffn_gate.{expert}.weight`],
+  expertUp: [`${BLOCK}.ffn_up_exps.weight`, `${BLOCK}.ffn_up.{expert}.weight`],
+  expertDown: [`${BLOCK}.ffn_down_exps.weight`, `${BLOCK}.ffn_down.{expert}.weight`],
+  sharedGate: [`${BLOCK}.ffn_gate_shexp.weight`],
+  sharedUp: [`${BLOCK}.ffn_up_shexp.weight`],
+  sharedDown: [`${BLOCK}.ffn_down_shexp.weight`],
+  sharedExpertGate: [`${BLOCK}.ffn_gate_inp_shexp.weight`],
+};
+
+/** Factors of the rotary frequencies, kept as tensors; they become part of the ModelSpec (rope.ts). */
+export const ROPE_FREQS = 'rope_freqs.weight';
+export const ROPE_FACTORS_LONG = 'rope_factors_long.weight';
+export const ROPE_FACTORS_SHORT = 'rope_factors_short.weight';
