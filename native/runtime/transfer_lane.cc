@@ -28,6 +28,9 @@ uint32_t TransferLane::submit(TransferRequest request, bool on_demand) {
   const uint32_t id = request.id;
   {
     const std::lock_guard lock(mutex_);
+    // A prefetch still queued for this slot would only be overwritten; run behind an on-demand copy it would
+    // even replace the newer slab by the older one.
+    std::erase_if(prefetch_, [&](const TransferRequest& queued) { return queued.slot == request.slot; });
     (on_demand ? on_demand_ : prefetch_).push_back(std::move(request));
   }
   wake_.notify_one();

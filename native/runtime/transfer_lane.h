@@ -40,7 +40,8 @@ class TransferLane {
   TransferLane(const TransferLane&) = delete;
   TransferLane& operator=(const TransferLane&) = delete;
 
-  /// Queues a copy; returns its id for wait_for. Control thread only.
+  /// Queues a copy; returns its id for wait_for. A prefetch that waits for the same slot is dropped. Control
+  /// thread only.
   uint32_t submit(TransferRequest request, bool on_demand);
   /// Blocks until the transfer `id` into `slot` (or a later one) has completed.
   void wait_for(uint32_t slot, uint32_t id) const;

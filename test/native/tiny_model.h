@@ -1,0 +1,173 @@
+// A small random MoE model for native tests: a spec, a file with its weights, and devices loaded from it.
+#pragma once
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "native/runtime/compute_device.h"
+
+namespace nearmoe::testing {
+
+inline ModelSpec tiny_spec() {
+  ModelSpec spec;
+  spec.hidden_size = 40;
+  spec.vocab_size = 75;
+  spec.norm_eps = 1e-6F;
+  spec.ropes.push_back({RopeStyle::Neox, 8});
+  for (int i = 0; i < 3; ++i) {
+    LayerSpec layer;
+    layer.attention.num_heads = 6;
+    layer.attention.num_kv_heads = 3;
+    layer.attention.head_dim = 8;
+    layer.attention.qk_norm = QkNorm::Head;
+    layer.attention.scale = 0.35F;
+    layer.attention.rope = 0;
+    layer.ffn.is_moe = i != 1;
+    layer.ffn.intermediate_size = 20;
+    if (layer.ffn.is_moe) {
+      layer.ffn.num_experts = 7;
+      layer.ffn.top_k = 3;
+      layer.ffn.router.norm_topk_prob = true;
+      layer.ffn.shared_intermediate_size = i == 2 ? 12 : 0;
+      layer.ffn.shared_gate_sigmoid = i == 2;
+    }
+    spec.layers.push_back(layer);
+  }
+  return spec;
+}
+
+/// Writes float weights for a spec to a file in the load table's order; removes the file at the end.
+class WeightFile {
+ public:
+  explicit WeightFile(const ModelSpec& spec) {
+    std::string name = "/tmp/nearmoe-test-XXXXXX";
+    const int fd = mkstemp(name.data());
+    if (fd < 0) std::abort();
+    path_ = name;
+    file_ = fdopen(fd, "wb");
+    const auto hidden = spec.hidden_size;
+    add(Role::Embedding, -1, -1, spec.vocab_size, hidden);
+    add(Role::FinalNorm, -1, -1, 1, hidden);
+    add(Role::LmHead, -1, -1, spec.vocab_size, hidden);
+    for (size_t i = 0; i < spec.layers.size(); ++i)
+      add_layer(spec.layers[i], static_cast<int32_t>(i), hidden);
+    std::fclose(file_);
+  }
+  ~WeightFile() { std::remove(path_.c_str()); }
+  WeightFile(const WeightFile&) = delete;
+  WeightFile& operator=(const WeightFile&) = delete;
+
+  const std::string& path() const { return path_; }
+  const std::vector<LoadRow>& rows() const { return rows_; }
+
+ private:
+  void add_layer(const LayerSpec& layer, int32_t i, uint32_t hidden) {
+    const AttentionSpec& a = layer.attention;
+    add(Role::AttentionNorm, i, -1, 1, hidden);
+    add(Role::FfnNorm, i, -1, 1, hidden);
+    add(Role::Query, i, -1, a.q_size(), hidden);
+    add(Role::Key, i, -1, a.kv_size(), hidden);
+    add(Role::Value, i, -1, a.kv_size(), hidden);
+    add(Role::Output, i, -1, hidden, a.q_size());
+    add(Role::QueryNorm, i, -1, 1, a.head_dim);
+    add(Role::KeyNorm, i, -1, 1, a.head_dim);
+    const FfnSpec& ffn = layer.ffn;
+    if (!ffn.is_moe) return add_ffn(Role::Gate, Role::Up, Role::Down, i, -1, ffn.intermediate_size, hidden);
+    add(Role::Router, i, -1, ffn.num_experts, hidden);
+    for (uint32_t e = 0; e < ffn.num_experts; ++e) {
+      add_ffn(Role::ExpertGate, Role::ExpertUp, Role::ExpertDown, i, static_cast<int32_t>(e),
+              ffn.intermediate_size, hidden);
+    }
+    if (ffn.shared_intermediate_size == 0) return;
+    add_ffn(Role::SharedGate, Role::SharedUp, Role::SharedDown, i, -1, ffn.shared_intermediate_size, hidden);
+    add(Role::SharedExpertGate, i, -1, 1, hidden);
+  }
+  void add_ffn(Role gate, Role up, Role down, int32_t layer, int32_t expert, uint32_t size, uint32_t hidden) {
+    add(gate, layer, expert, size, hidden);
+    add(up, layer, expert, size, hidden);
+    add(down, layer, expert, hidden, size);
+  }
+  void add(Role role, int32_t layer, int32_t expert, uint32_t rows, uint32_t cols) {
+    rows_.push_back({role, layer, expert, 0, offset_, DType::F32, rows, cols});
+    std::normal_distribution<float> normal(rows == 1 ? 1.0F : 0.0F, 0.3F);
+    for (uint32_t i = 0; i < rows * cols; ++i) {
+      const float value = normal(random_);
+      if (std::fwrite(&value, sizeof value, 1, file_) != 1) std::abort();
+    }
+    offset_ += uint64_t{rows} * cols * sizeof(float);
+  }
+
+  std::string path_;
+  std::FILE* file_ = nullptr;
+  std::vector<LoadRow> rows_;
+  uint64_t offset_ = 0;
+  std::mt19937 random_{7};
+};
+
+struct Sequence {
+  std::vector<int32_t> tokens;
+  uint32_t position = 0;
+  std::vector<int32_t> blocks;
+  int32_t cancel_slot = 0;
+};
+
+inline constexpr uint32_t kTestKvBlocks = 12;
+inline constexpr uint32_t kTestSlots = 4;
+
+/// A loaded device with its cancel flags.
+class TestDevice {
+ public:
+  TestDevice(const ModelSpec& spec, const WeightFile& file, Topology topology) : flags_(4) {
+    DeviceOptions options;
+    options.topology = topology;
+    options.pin_threads = false;
+    options.kv_dtype = KvDType::F32;
+    options.max_step_tokens = 64;
+    options.max_logit_rows = 8;
+    options.arena_bytes = size_t{1} << 26;
+    device_ =
+        std::make_unique<ComputeDevice>(spec, options, flags_.data(), static_cast<uint32_t>(flags_.size()));
+    uint32_t index = 0;
+    must(device_->start());
+    must(device_->open_file(file.path(), &index));
+    must(device_->load_weights(file.rows()));
+    must(device_->finish_load());
+    must(device_->allocate_kv(kTestKvBlocks));
+    if (topology.gpu_lane) must(device_->allocate_expert_slots(kTestSlots));
+  }
+
+  ComputeDevice* operator->() { return device_.get(); }
+  std::atomic<int32_t>& flag(size_t slot) { return flags_[slot]; }
+
+  static void must(const Status& status) {
+    if (status.ok()) return;
+    std::fprintf(stderr, "unexpected error: %s %s\n", code_name(status.code), status.message.c_str());
+    std::exit(1);
+  }
+
+  Status begin(const std::vector<Sequence>& sequences) {
+    std::vector<int32_t> wire = {static_cast<int32_t>(sequences.size()), 0};
+    std::vector<float> ropes;
+    for (const Sequence& s : sequences) {
+      wire[1] += static_cast<int32_t>(s.tokens.size());
+      wire.insert(wire.end(), {static_cast<int32_t>(s.tokens.size()), static_cast<int32_t>(s.position), 1,
+                               s.cancel_slot, static_cast<int32_t>(s.blocks.size())});
+      ropes.insert(ropes.end(), {1.0F, 1.0F, 0.3F, 0.1F, 0.03F});
+    }
+    for (const Sequence& s : sequences) wire.insert(wire.end(), s.blocks.begin(), s.blocks.end());
+    for (const Sequence& s : sequences) wire.insert(wire.end(), s.tokens.begin(), s.tokens.end());
+    return device_->begin_step(wire.data(), wire.size(), ropes.data(), ropes.size());
+  }
+
+ private:
+  std::vector<std::atomic<int32_t>> flags_;
+  std::unique_ptr<ComputeDevice> device_;
+};
+
+}  // namespace nearmoe::testing
