@@ -41,7 +41,7 @@ export type EngineOptions = {
   prefetch?: string;
   /** Eviction rule of the expert cache. Default 'score'. */
   cachePolicy?: string;
-  /** Precision of the KV cache. 'auto' (default): f32 for checkpoints in float32, else f16. */
+  /** Precision of the KV cache. 'auto' (default): f32 for float checkpoints, f16 for quantised ones. */
   kvDtype?: 'auto' | KvDtype;
   /** Longest sequence in tokens, prompt and answer. Default: what the model allows, at most 8192. */
   maxContext?: number;

@@ -30,7 +30,7 @@ export type Settings = {
 };
 
 /** What of the checkpoint settings depend on. */
-export type ModelFacts = { spec: ModelSpec; expertBytes: number; isFloat32: boolean };
+export type ModelFacts = { spec: ModelSpec; expertBytes: number; isFloat: boolean };
 
 const DEFAULT_CONTEXT = 8192;
 /** More than any box has, less than what would exhaust the system. */
@@ -66,13 +66,21 @@ export function resolveSettings(options: EngineOptions, model: ModelFacts, cpu: 
     policy,
     prefetch,
     cachePolicy,
-    kvDtype: rest.kvDtype !== 'auto' ? rest.kvDtype : model.isFloat32 ? 'f32' : 'f16',
-    ...contextOf(rest, model.spec.maxPositions),
+    kvDtype: rest.kvDtype !== 'auto' ? rest.kvDtype : model.isFloat ? 'f32' : 'f16',
+    ...contextOf(rest, longestContext(model.spec)),
     maxBatchTokens,
     maxSequences: Math.min(rest.maxSequences, maxBatchTokens),
     pinThreads,
     isa,
   };
+}
+
+/** Dynamic scaling is meant to run beyond the length that the config names, up to its factor. */
+function longestContext({ maxPositions, ropes }: ModelSpec): number {
+  const reaches = ropes.map(({ scaling }) =>
+    scaling.type === 'dynamic' ? Math.floor(scaling.originalMaxPositions * scaling.factor) : 0,
+  );
+  return Math.max(maxPositions, ...reaches);
 }
 
 function contextOf(options: EngineOptions, maxPositions: number) {

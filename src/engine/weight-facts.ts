@@ -3,7 +3,7 @@
  * the reservation of arenas and the number of VRAM slots. Called by load.ts. Pure arithmetic on the tensor index.
  */
 import { binding } from '../binding.js';
-import { dtypeNumber, storedBytes } from '../model/dtypes.js';
+import { dtypeNumber, dtypeTraits, storedBytes } from '../model/dtypes.js';
 import type { ModelSpec, WeightRole } from '../model/model-spec.js';
 import type { OpenedModel } from '../model/open-model.js';
 import { KV_BLOCK_TOKENS } from './kv-blocks.js';
@@ -19,7 +19,8 @@ export type WeightFacts = {
   /** Experts of all layers, and the most of one layer. */
   experts: number;
   expertsPerLayer: number;
-  isFloat32: boolean;
+  /** No weight is quantised. */
+  isFloat: boolean;
   /** Columns at whose multiples every matrix may be cut. */
   sliceCols: number;
   /** Address space that is enough for an arena, whatever it holds, with weights cut over `ranks`. */
@@ -37,7 +38,7 @@ export function weightFacts({ spec, weights, tensors }: OpenedModel): WeightFact
   let denseBytes = 0;
   let expertBytes = 0;
   let groupBytes = 0;
-  let isFloat32 = true;
+  let isFloat = true;
   let sliceCols = 1;
   const slabs = new Map<string, number>();
   for (const weight of weights) {
@@ -45,7 +46,7 @@ export function weightFacts({ spec, weights, tensors }: OpenedModel): WeightFact
     const rowBytes = storedBytes(dtype, 1, weight.cols) ?? 0;
     const packed = Math.ceil(weight.rows / ROW_GROUP) * ROW_GROUP * rowBytes;
     groupBytes += ROW_GROUP * rowBytes;
-    isFloat32 &&= dtype === 'f32';
+    isFloat &&= dtypeTraits(dtype).blockCols === 1;
     sliceCols = Math.max(sliceCols, dtypes[dtypeNumber(dtype)]?.sliceCols ?? 1);
     if (EXPERT_ROLES.has(weight.role)) {
       const key = `${weight.layer}.${weight.expert}`;
@@ -59,7 +60,7 @@ export function weightFacts({ spec, weights, tensors }: OpenedModel): WeightFact
     slabBytes: Math.max(0, ...slabs.values()),
     experts: layers.length * numExperts,
     expertsPerLayer: numExperts,
-    isFloat32,
+    isFloat,
     sliceCols,
     // Each rank's part of a matrix may end in a group of rows of its own and starts on a cache line.
     arenaBytes: (ranks) => denseBytes + expertBytes + ranks * (groupBytes + 64 * weights.length) + 2 ** 26,
