@@ -42,7 +42,7 @@ function finding(name: string, look: () => string): Finding {
     return { name, ok: true, text: look(), hint: '' };
   } catch (error) {
     if (!(error instanceof NearmoeError)) throw error;
-    return { name, ok: false, text: error.message, hint: error.hint };
+    return { name, ok: false, text: error.message.replaceAll(/\s+/g, ' ').trim(), hint: error.hint };
   }
 }
 

@@ -84,13 +84,31 @@ describe.skipIf(!existsSync(prebuilds))(
       }
     });
 
-    test('runs its command line', () => {
-      const run = spawnSync(path.join(user, 'node_modules/.bin/nearmoe'), ['--version'], {
+    test('generates text', () => {
+      const argv = ['--model', path.join(root, 'test/golden/fixtures/qwen3_moe'), '--input-ids', '1,2,3'];
+      const run = spawnSync(
+        path.join(user, 'node_modules/.bin/nearmoe'),
+        [...argv, '--max-tokens', '8', '--ignore-eos', '--json'],
+        { cwd: user, env: environment, encoding: 'utf8' },
+      );
+      expect(run).toMatchObject({ status: 0 });
+      const result = JSON.parse(run.stdout);
+      expect(result).toMatchObject({
+        finishReason: 'length',
+        usage: { promptTokens: 3, completionTokens: 8 },
+      });
+      expect(result.text.length).toBeGreaterThan(0);
+    });
+
+    test('is imported by its name', () => {
+      const script =
+        "import { loadModel, OptionError } from 'nearmoe'; await loadModel({ model: '', units: 1 })" +
+        '.catch((error) => console.log(error instanceof OptionError, error.code));';
+      const run = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
         cwd: user,
-        env: environment,
         encoding: 'utf8',
       });
-      expect(run).toMatchObject({ status: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) });
+      expect(run).toMatchObject({ status: 0, stdout: 'true ERR_OPTION\n' });
     });
   },
 );
