@@ -12,7 +12,7 @@ import { checkOutputFiles, writeOutputFiles } from './output-files.js';
 import { errorText, note } from './report.js';
 import { resultJson } from './result-json.js';
 import { summaryLines } from './summary.js';
-import { loadedLine, prefillProgress, runGeneration, withModel } from './with-model.js';
+import { loadedLines, prefillProgress, runGeneration, withModel } from './with-model.js';
 
 export type ChatFlags = LoadFlags & GenerateFlags & { system?: string };
 
@@ -34,7 +34,7 @@ export async function chatCommand(
   }
   checkOutputFiles(flags);
   return withModel(context, loadOptions(flags), async (model, loadMs) => {
-    note(context, loadedLine(model, loadMs));
+    for (const line of loadedLines(model, loadMs, flags)) note(context, line);
     const history: ChatMessage[] = flags.system ? [{ role: 'system', content: flags.system }] : [];
     if (message === '') return converse(model, history, flags, context);
     const result = await answer(model, [...history, { role: 'user', content: message }], flags, context);

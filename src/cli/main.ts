@@ -48,8 +48,8 @@ function buildProgram(context: CliContext, finish: (status: number) => void): Co
     .configureOutput({
       writeOut: (text) => context.stdout.write(text),
       writeErr: (text) => context.stderr.write(text),
-      getOutHelpWidth: () => context.stdout.columns ?? 80,
-      getErrHelpWidth: () => context.stderr.columns ?? 80,
+      getOutHelpWidth: () => context.stdout.columns || 80,
+      getErrHelpWidth: () => context.stderr.columns || 80,
     })
     .argument('[prompt...]', 'text to continue, or - to read it from stdin')
     .action(async (words: string[], flags: RunFlags) => finish(await runCommand(words, flags, context)));

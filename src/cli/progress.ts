@@ -28,7 +28,7 @@ export class ProgressLine {
     const bar = '#'.repeat(filled) + '.'.repeat(BAR_CELLS - filled);
     const percent = `${Math.floor(share * 100)}%`.padStart(4);
     const line = `${label.padEnd(8)} [${bar}] ${percent}  ${detail}`;
-    this.#stream.write(`\r\x1b[2K${line.slice(0, (this.#stream.columns ?? 80) - 1)}`);
+    this.#stream.write(`\r\x1b[2K${line.slice(0, (this.#stream.columns || 80) - 1)}`);
   }
 
   /** Takes the line away, so that what follows starts on a clean one. */

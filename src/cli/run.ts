@@ -13,7 +13,7 @@ import { checkOutputFiles, writeOutputFiles } from './output-files.js';
 import { note } from './report.js';
 import { resultJson } from './result-json.js';
 import { summaryLines } from './summary.js';
-import { loadedLine, prefillProgress, runGeneration, withModel } from './with-model.js';
+import { loadedLines, prefillProgress, runGeneration, withModel } from './with-model.js';
 
 export type RunFlags = LoadFlags & GenerateFlags & { inputIds?: string; logitsOut?: string };
 
@@ -26,7 +26,7 @@ export async function runCommand(
   const prompt = readPrompt(words, flags);
   checkOutputFiles(flags);
   return withModel(context, loadOptions(flags), async (model, loadMs) => {
-    note(context, loadedLine(model, loadMs));
+    for (const line of loadedLines(model, loadMs, flags)) note(context, line);
     const result = await generate(model, prompt, flags, context);
     for (const line of writeOutputFiles(flags, result, model.info)) note(context, line);
     if (flags.json) context.stdout.write(`${JSON.stringify(resultJson(result))}\n`);

@@ -5,6 +5,7 @@
 import type { GenerateResult, Generation, Model } from '../llm.js';
 import type { GenerateProgress, LoadOptions } from '../options.js';
 import type { CliContext } from './context.js';
+import type { LoadFlags } from './flags.js';
 import { formatBytes, formatMs } from './format.js';
 import { ProgressLine } from './progress.js';
 
@@ -72,9 +73,25 @@ export async function runGeneration(
   }
 }
 
-/** One line on what was loaded. */
-export function loadedLine(model: Model, loadMs: number): string {
+/** Flags that only a GPU lane heeds. */
+const GPU_FLAGS = {
+  '--policy': 'policy',
+  '--prefetch': 'prefetch',
+  '--cache-policy': 'cachePolicy',
+  '--vram': 'vram',
+  '--transfer-bandwidth': 'transferBandwidth',
+  '--gpu-threads': 'gpuThreads',
+} as const;
+
+/** What was loaded, and which flags have no effect on it. */
+export function loadedLines(model: Model, loadMs: number, flags: LoadFlags): string[] {
   const { info } = model;
   const held = info.memory.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-  return `${info.architecture}: ${info.layers} layers, ${info.numExperts} experts, ${formatBytes(held)}, loaded in ${formatMs(loadMs)}`;
+  const shape = `${info.architecture}: ${info.layers} layers, ${info.numExperts} experts`;
+  const lines = [`${shape}, ${formatBytes(held)}, loaded in ${formatMs(loadMs)}`];
+  const idle = Object.entries(GPU_FLAGS).flatMap(([flag, key]) => (flags[key] === undefined ? [] : [flag]));
+  if (info.gpu === 'off' && idle.length > 0) {
+    lines.push(`no effect without a GPU lane (--gpu host): ${idle.join(', ')}`);
+  }
+  return lines;
 }

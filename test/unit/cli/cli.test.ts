@@ -91,6 +91,15 @@ describe('run', () => {
     expect(Object.keys(calls.generate[0]?.options ?? {}).sort()).toEqual(['captureLogits', 'onProgress']);
   });
 
+  test('flags that nothing heeds are named', async () => {
+    const flags = ['--policy', 'balanced', '--vram', '1MB'];
+    const off = await run(['x', ...flags, ...model], { info: { gpu: 'off' } });
+    expect(off.err()).toContain('no effect without a GPU lane (--gpu host): --policy, --vram\n');
+    expect(off.err()).toMatch(/^experts +64 used {2}\| {2}all on the units$/m);
+    expect((await run(['x', ...flags, ...model])).err()).not.toContain('no effect');
+    expect((await run(['x', ...model], { info: { gpu: 'off' } })).err()).not.toContain('no effect');
+  });
+
   test('takes token ids in place of a prompt', async () => {
     const { calls } = await run(['--input-ids', '1, 2,30', ...model]);
     expect(calls.generate[0]?.prompt).toEqual({ inputIds: [1, 2, 30] });

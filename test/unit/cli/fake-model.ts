@@ -95,6 +95,8 @@ export type FakeOptions = {
   loadError?: Error;
   /** Fails every request. */
   requestError?: Error;
+  /** What the loaded model says of itself, where it differs. */
+  info?: Partial<PlanReport>;
   /** Presses Ctrl-C during the request. */
   interrupt?: boolean;
 };
@@ -111,7 +113,7 @@ export function fakeContext(options: FakeOptions = {}): {
   const handlers = new Set<() => void>();
   const generation = (request: GenerateOptions) => startGeneration(request, options, handlers);
   const model = {
-    info,
+    info: { ...info, ...options.info },
     generate(prompt: Prompt, request: GenerateOptions) {
       calls.generate.push({ prompt, options: request });
       return generation(request);
