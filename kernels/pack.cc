@@ -54,27 +54,59 @@ void unpack_float(const PackedMatrix& w, uint8_t* dst) {
   }
 }
 
+/// Source offset of 32 bytes or nibbles whose order in the file is the packed order, 0 where codes must be
+/// rearranged.
+size_t direct_offset(DType dtype, uint32_t sub) {
+  Plane planes[3];
+  const int count = source_planes(dtype, sub, planes);
+  const bool bytes = count == 1 && planes[0].bits == 8;
+  const bool nibbles = count == 2 && planes[0].count == 16 && planes[0].offset == planes[1].offset;
+  return bytes || nibbles ? planes[0].offset : 0;
+}
+
+void pack_block(const QuantFormat& format, const uint8_t* source, uint32_t sub, size_t row, uint8_t* dst) {
+  const size_t direct = direct_offset(format.dtype, sub);
+  if (direct == 0) {
+    uint8_t codes[kBlockCols];
+    decode_codes(format, source, sub, codes);
+    store_codes(format, codes, row, dst);
+    return;
+  }
+  const uint32_t flip = 0x01010101u * format.code_xor;
+  for (uint32_t j = 0; j < format.low_bits; ++j) {
+    uint32_t word;
+    std::memcpy(&word, source + direct + 4 * j, sizeof word);
+    word ^= flip;
+    std::memcpy(dst + 64 * j + 4 * row, &word, sizeof word);
+  }
+}
+
 bool pack_quantised(const QuantFormat& format, const uint8_t* src, size_t row_bytes, size_t rows,
                     size_t col_begin, size_t cols, uint8_t* dst) {
   const PackedLayout layout = packed_layout(format, cols, col_begin);
   const size_t source_block = traits(format.dtype).block_bytes;
-  const size_t first_superblock = col_begin / (kBlockCols * format.subs);
+  const size_t records = (layout.superblocks + layout.record_supers - 1) / layout.record_supers;
+  src += col_begin / (kBlockCols * format.subs) * source_block;
   bool finite = true;
   for (size_t first = 0; first < rows; first += kRowGroup, dst += layout.group_bytes) {
-    std::memset(dst, 0, layout.group_bytes);
-    for (size_t row = 0; row < kRowGroup && first + row < rows; ++row) {
-      const uint8_t* from = src + (first + row) * row_bytes + first_superblock * source_block;
-      for (size_t s = 0; s < layout.superblocks; ++s) {
-        finite = finite && !bad_scale(format, from + s * source_block);
-        store_header(format, from + s * source_block, row,
-                     dst + layout.header_offset + s * layout.header_bytes);
-      }
-      for (size_t b = 0; b < layout.blocks; ++b) {
-        const size_t place = layout.phase + b;
-        uint8_t codes[kBlockCols];
-        decode_codes(format, from + place / format.subs * source_block,
-                     static_cast<uint32_t>(place % format.subs), codes);
-        store_codes(format, codes, row, dst + b * layout.code_bytes);
+    if (rows - first < kRowGroup) std::memset(dst, 0, layout.group_bytes);
+    for (size_t index = 0; index < records; ++index) {
+      const Record record = packed_record(layout, index);
+      // Only headers leave gaps, in a last record that is not full.
+      std::memset(dst + record.offset, 0, record.codes - record.offset);
+      for (size_t row = 0; row < kRowGroup && first + row < rows; ++row) {
+        const uint8_t* from = src + (first + row) * row_bytes;
+        for (size_t s = 0; s < record.supers; ++s) {
+          const uint8_t* source = from + (record.first_super + s) * source_block;
+          finite = finite && !bad_scale(format, source);
+          store_header(format, source, row, dst + record.offset + s * layout.header_bytes);
+        }
+        for (size_t b = 0; b < record.blocks; ++b) {
+          const size_t place = layout.phase + record.first_block + b;
+          pack_block(format, from + place / format.subs * source_block,
+                     static_cast<uint32_t>(place % format.subs), row,
+                     dst + record.codes + b * layout.code_bytes);
+        }
       }
     }
   }
@@ -113,13 +145,12 @@ void unpack(const PackedMatrix& w, std::byte* dst) {
     uint8_t* to = bytes_of(dst) + row * layout.superblocks * source_block;
     std::memset(to, 0, layout.superblocks * source_block);
     for (size_t s = 0; s < layout.superblocks; ++s) {
-      load_header(*format, group + layout.header_offset + s * layout.header_bytes, row % kRowGroup,
-                  to + s * source_block);
+      load_header(*format, group + packed_header_offset(layout, s), row % kRowGroup, to + s * source_block);
     }
     for (size_t b = 0; b < layout.blocks; ++b) {
       const size_t place = layout.phase + b;
       uint8_t codes[kBlockCols];
-      load_codes(*format, group + b * layout.code_bytes, row % kRowGroup, codes);
+      load_codes(*format, group + packed_codes_offset(layout, b), row % kRowGroup, codes);
       encode_codes(*format, codes, static_cast<uint32_t>(place % format->subs),
                    to + place / format->subs * source_block);
     }

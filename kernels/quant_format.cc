@@ -57,6 +57,13 @@ constexpr QuantFormat kFormats[] = {
     {DType::MXFP4, 1, 4, 0, 1, false, 0, 0, kMxfp4Values, 1, {{0, 1}}},
 };
 
+constexpr uint32_t kQuads = kBlockCols / 4;
+
+uint32_t read_u32(const uint8_t* p) {
+  uint32_t word;
+  std::memcpy(&word, p, sizeof word);
+  return word;
+}
 uint16_t read_u16(const uint8_t* p) { return static_cast<uint16_t>(p[0] | (p[1] << 8)); }
 float read_f16(const uint8_t* p) { return f16_to_f32(read_u16(p)); }
 bool bad_f16(const uint8_t* p) { return (read_u16(p) & 0x7c00u) == 0x7c00u; }
@@ -143,13 +150,20 @@ void decode_codes(const QuantFormat& format, const uint8_t* source, uint32_t sub
   Plane planes[3];
   const int count = source_planes(format.dtype, sub, planes);
   for (int p = 0; p < count; ++p) {
-    const Plane& plane = planes[p];
+    const Plane plane = planes[p];
+    const uint8_t* from = source + plane.offset;
+    uint8_t* to = codes + plane.first;
+    if (plane.bit_row) {
+      for (uint32_t i = 0; i < kBlockCols; ++i) {
+        to[i] = static_cast<uint8_t>(to[i] | (((from[i / 8] >> (i % 8)) & 1u) << plane.code_shift));
+      }
+      continue;
+    }
     const uint32_t mask = (1u << plane.bits) - 1;
-    for (uint32_t i = 0; i < plane.count; ++i) {
-      const uint32_t byte = source[plane.offset + (plane.bit_row ? i / 8 : i)];
-      const uint32_t shift = plane.bit_row ? i % 8 : plane.shift;
-      uint8_t& code = codes[plane.first + i];
-      code = static_cast<uint8_t>(code | (((byte >> shift) & mask) << plane.code_shift));
+    for (uint32_t first = 0; first < plane.count; first += 16) {  // 16 at a time vectorises
+      for (uint32_t i = first; i < first + 16; ++i) {
+        to[i] = static_cast<uint8_t>(to[i] | (((from[i] >> plane.shift) & mask) << plane.code_shift));
+      }
     }
   }
   for (uint32_t i = 0; i < kBlockCols; ++i) codes[i] = static_cast<uint8_t>(codes[i] ^ format.code_xor);
@@ -228,14 +242,17 @@ bool bad_scale(const QuantFormat& format, const uint8_t* source) {
 PackedLayout packed_layout(const QuantFormat& format, size_t cols, size_t col_begin) {
   PackedLayout out{};
   out.blocks = (cols + kBlockCols - 1) / kBlockCols;
-  out.low_bytes = 64u * format.low_bits;
-  out.code_bytes = 64u * (format.low_bits + format.high_bits);
+  out.subs = format.subs;
   out.phase = (col_begin / kBlockCols) % format.subs;
   out.superblocks = (out.phase + out.blocks + format.subs - 1) / format.subs;
+  out.code_bytes = 64u * (format.low_bits + format.high_bits);
   for (size_t p = 0; p < format.num_pieces; ++p) out.header_bytes += kRowGroup * format.pieces[p].size;
-  out.header_offset = out.blocks * out.code_bytes;
-  const size_t bytes = out.header_offset + out.superblocks * out.header_bytes;
-  out.group_bytes = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  // As many superblocks as make the headers of a record a multiple of 64 bytes; 2 or more of the short ones.
+  out.record_supers = format.subs == 1 ? 2 : 1;
+  while (out.record_supers * out.header_bytes % kAlignment != 0) out.record_supers *= 2;
+  const size_t last = (out.superblocks + out.record_supers - 1) / out.record_supers - 1;
+  const Record record = packed_record(out, last);
+  out.group_bytes = record.codes + record.blocks * out.code_bytes;
   return out;
 }
 
@@ -247,54 +264,61 @@ size_t float_group_bytes(DType dtype, size_t cols) {
 }
 
 void load_codes(const QuantFormat& format, const uint8_t* packed, size_t row, uint8_t codes[kBlockCols]) {
-  const uint8_t* high = packed + 64u * format.low_bits;
-  for (uint32_t k = 0; k < kBlockCols; ++k) {
-    const size_t lane = 4 * row + k % 4;
-    uint32_t code = 0;
+  const uint8_t* lane = packed + 4 * row;
+  const uint8_t* high = lane + 64u * format.low_bits;
+  for (uint32_t j = 0; j < kQuads; ++j) {
+    uint32_t quad = 0;
     switch (format.low_bits) {
       case 8:
-        code = packed[(k / 4) * 64 + lane];
+        quad = read_u32(lane + 64 * j);
         break;
       case 4:
-        code = (packed[(k % 16 / 4) * 64 + lane] >> (k < 16 ? 0 : 4)) & 15u;
+        quad = (read_u32(lane + 64 * (j % 4)) >> (j < 4 ? 0 : 4)) & 0x0f0f0f0fu;
         break;
       default:
-        code = (packed[(k / 16) * 64 + lane] >> (2 * (k % 16 / 4))) & 3u;
+        quad = (read_u32(lane + 64 * (j / 4)) >> (2 * (j % 4))) & 0x03030303u;
         break;
     }
     if (format.high_bits == 1) {
-      code |= ((high[lane] >> (k / 4)) & 1u) << format.low_bits;
+      quad |= ((read_u32(high) >> j) & 0x01010101u) << format.low_bits;
     } else if (format.high_bits == 2) {
-      code |= ((high[(k / 16) * 64 + lane] >> (2 * (k % 16 / 4))) & 3u) << format.low_bits;
+      quad |= ((read_u32(high + 64 * (j / 4)) >> (2 * (j % 4))) & 0x03030303u) << format.low_bits;
     }
-    codes[k] = static_cast<uint8_t>(code);
+    std::memcpy(codes + 4 * j, &quad, sizeof quad);
   }
 }
 
 void store_codes(const QuantFormat& format, const uint8_t codes[kBlockCols], size_t row, uint8_t* packed) {
-  uint8_t* high = packed + 64u * format.low_bits;
-  const auto put = [](uint8_t* byte, uint32_t value, uint32_t shift) {
-    *byte = static_cast<uint8_t>(*byte | (value << shift));
+  uint8_t* lane = packed + 4 * row;
+  uint8_t* high = lane + 64u * format.low_bits;
+  uint32_t quads[kQuads];
+  std::memcpy(quads, codes, sizeof quads);
+  const auto put = [](uint8_t* p, uint32_t word) { std::memcpy(p, &word, sizeof word); };
+  // Two bits at `shift` of quads 4h..4h+3, side by side.
+  const auto pairs = [&](uint32_t h, uint32_t shift) {
+    uint32_t word = 0;
+    for (uint32_t m = 0; m < 4; ++m) word |= ((quads[4 * h + m] >> shift) & 0x03030303u) << (2 * m);
+    return word;
   };
-  for (uint32_t k = 0; k < kBlockCols; ++k) {
-    const size_t lane = 4 * row + k % 4;
-    const uint32_t code = codes[k];
-    switch (format.low_bits) {
-      case 8:
-        packed[(k / 4) * 64 + lane] = codes[k];
-        break;
-      case 4:
-        put(packed + (k % 16 / 4) * 64 + lane, code & 15u, k < 16 ? 0 : 4);
-        break;
-      default:
-        put(packed + (k / 16) * 64 + lane, code & 3u, 2 * (k % 16 / 4));
-        break;
-    }
-    if (format.high_bits == 1) {
-      put(high + lane, (code >> format.low_bits) & 1u, k / 4);
-    } else if (format.high_bits == 2) {
-      put(high + (k / 16) * 64 + lane, (code >> format.low_bits) & 3u, 2 * (k % 16 / 4));
-    }
+  switch (format.low_bits) {
+    case 8:
+      for (uint32_t j = 0; j < kQuads; ++j) put(lane + 64 * j, quads[j]);
+      break;
+    case 4:
+      for (uint32_t j = 0; j < 4; ++j) {
+        put(lane + 64 * j, (quads[j] & 0x0f0f0f0fu) | ((quads[j + 4] & 0x0f0f0f0fu) << 4));
+      }
+      break;
+    default:
+      for (uint32_t h = 0; h < 2; ++h) put(lane + 64 * h, pairs(h, 0));
+      break;
+  }
+  if (format.high_bits == 1) {
+    uint32_t word = 0;
+    for (uint32_t j = 0; j < kQuads; ++j) word |= ((quads[j] >> format.low_bits) & 0x01010101u) << j;
+    put(high, word);
+  } else if (format.high_bits == 2) {
+    for (uint32_t h = 0; h < 2; ++h) put(high + 64 * h, pairs(h, format.low_bits));
   }
 }
 

@@ -69,22 +69,56 @@ BlockScale block_scale(DType dtype, const uint8_t* source, uint32_t sub);
 /// True where a scale of the source block is NaN or infinite.
 bool bad_scale(const QuantFormat& format, const uint8_t* source);
 
-inline int code_value(const QuantFormat& format, uint8_t code) {
+static inline int code_value(const QuantFormat& format, uint8_t code) {
   return format.lut ? format.lut[code] : code - format.zero;
 }
 
-/// Offsets inside a packed quantised matrix.
+/// Sizes inside a packed quantised matrix.
 struct PackedLayout {
   size_t blocks;         ///< blocks of a row
-  size_t code_bytes;     ///< codes of one (group, block)
-  size_t low_bytes;      ///< of those, the low plane
   size_t phase;          ///< blocks of the first superblock that precede the matrix
   size_t superblocks;    ///< superblocks touched
+  size_t subs;           ///< blocks of a superblock
+  size_t record_supers;  ///< superblocks of a full record
+  size_t code_bytes;     ///< codes of one (group, block)
   size_t header_bytes;   ///< header of one (group, superblock)
-  size_t header_offset;  ///< first header inside a group
-  size_t group_bytes;    ///< a multiple of kAlignment
+  size_t group_bytes;    ///< of a row group, a multiple of kAlignment
 };
 PackedLayout packed_layout(const QuantFormat& format, size_t cols, size_t col_begin);
+
+/// One record of a row group.
+struct Record {
+  size_t offset;  ///< from the start of the group
+  size_t codes;   ///< offset of the first block's codes, also from the start of the group
+  size_t first_super, supers;
+  size_t first_block, blocks;
+};
+static constexpr Record packed_record(const PackedLayout& layout, size_t index) {
+  const size_t full_blocks = layout.record_supers * layout.subs;
+  const size_t full_bytes = layout.record_supers * layout.header_bytes + full_blocks * layout.code_bytes;
+  Record out{};
+  out.first_super = index * layout.record_supers;
+  const size_t left = layout.superblocks - out.first_super;
+  out.supers = left < layout.record_supers ? left : layout.record_supers;
+  out.first_block = index == 0 ? 0 : index * full_blocks - layout.phase;
+  const size_t end = (index + 1) * full_blocks - layout.phase;
+  out.blocks = (end < layout.blocks ? end : layout.blocks) - out.first_block;
+  // Full records but for the blocks that precede the matrix in the first one.
+  out.offset = index * full_bytes - (index == 0 ? 0 : layout.phase * layout.code_bytes);
+  out.codes = out.offset + (out.supers * layout.header_bytes + kAlignment - 1) / kAlignment * kAlignment;
+  return out;
+}
+
+/// Offsets in a group: header of superblock s, codes of block b.
+static constexpr size_t packed_header_offset(const PackedLayout& layout, size_t s) {
+  const Record record = packed_record(layout, s / layout.record_supers);
+  return record.offset + (s - record.first_super) * layout.header_bytes;
+}
+static constexpr size_t packed_codes_offset(const PackedLayout& layout, size_t b) {
+  const Record record = packed_record(layout, (layout.phase + b) / (layout.record_supers * layout.subs));
+  return record.codes + (b - record.first_block) * layout.code_bytes;
+}
+
 /// Bytes between row groups of a packed float matrix.
 size_t float_group_bytes(DType dtype, size_t cols);
 

@@ -34,10 +34,9 @@ inline RowBlock load_block(const PackedMatrix& w, const QuantFormat& format, con
   const auto* group = reinterpret_cast<const uint8_t*>(w.data) + row / kRowGroup * layout.group_bytes;
   const size_t place = layout.phase + b;
   uint8_t source[256] = {};  // the header of the source block; its codes are not needed
-  load_header(format, group + layout.header_offset + place / format.subs * layout.header_bytes,
-              row % kRowGroup, source);
+  load_header(format, group + packed_header_offset(layout, place / format.subs), row % kRowGroup, source);
   uint8_t codes[kBlockCols];
-  load_codes(format, group + b * layout.code_bytes, row % kRowGroup, codes);
+  load_codes(format, group + packed_codes_offset(layout, b), row % kRowGroup, codes);
   RowBlock out{};
   out.scale = block_scale(format.dtype, source, static_cast<uint32_t>(place % format.subs));
   for (uint32_t k = 0; k < kBlockCols; ++k) out.values[k] = code_value(format, codes[k]);

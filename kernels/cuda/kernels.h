@@ -1,0 +1,353 @@
+// The GPU kernels' launchers: one per kernel file, each with its arguments as a struct of device pointers.
+// Called by the backend, the kernel tests and the check program; none of them allocates or synchronises. The
+// return value is the launch's cudaError_t; an error inside a kernel shows at the next synchronisation.
+//
+// T tokens, H hidden, N output rows, C columns, E experts, K experts per token, Q/G query and KV heads, D
+// head dim. Activation rows are padded with zeros to a multiple of 32 columns; `stride` counts columns.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "../dtypes.h"
+#include "rt/gpu_rt.h"
+
+namespace nearmoe::cuda {
+
+/// Most slices of an expert (ranks that share it).
+inline constexpr uint32_t kMaxSlices = 64;
+/// Up to this many tokens a step goes through the GEMV kernels, above through the tensor-core GEMM.
+inline constexpr uint32_t kGemvTokens = 8;
+/// Matrices that one launch multiplies with the same input.
+inline constexpr uint32_t kMaxSegments = 3;
+/// Most candidates per row of top_k.
+inline constexpr uint32_t kMaxCandidates = 256;
+/// Most experts of a layer, most experts per token.
+inline constexpr uint32_t kMaxExperts = 1024;
+inline constexpr uint32_t kMaxTopK = 32;
+/// Positions of one KV block; equals kernels/ops.h.
+inline constexpr uint32_t kKvTokens = 32;
+
+/// A packed weight matrix (kernels/quant_format.h) in device memory.
+struct WeightView {
+  const uint8_t* data;
+  uint32_t rows, cols;
+  uint32_t group_bytes;    ///< of one group of 16 rows
+  uint32_t header_offset;  ///< of the scales inside a group (quantised formats)
+  uint32_t phase;          ///< blocks of the first superblock that precede the matrix
+};
+
+/// Input rows in the forms that consumers want; null where not wanted. Row t begins at t * stride.
+struct Activations {
+  const float* f32;
+  const uint16_t* high;   ///< bf16 nearest to the value
+  const uint16_t* low;    ///< bf16 of the rest: high + low has 16 bits of mantissa
+  const int8_t* q8;       ///< int8 in blocks of 32 columns, as kernels/reference/prepare_activations.cc
+  const float2* q8_meta;  ///< {scale, scale * sum} of a block; row t at t * stride / 32
+  uint32_t stride;
+};
+
+/// The same, to be written.
+struct ActivationSinks {
+  float* f32;
+  uint16_t* high;
+  uint16_t* low;
+  int8_t* q8;
+  float2* q8_meta;
+  uint32_t stride;
+};
+
+// ---- embedding.cu
+
+/// out[t] = multiplier * row token_ids[t] of the matrix. out: [T][out_stride], cols values a row.
+struct EmbeddingArgs {
+  DType dtype;
+  WeightView weight;
+  const int32_t* token_ids;
+  float* out;
+  uint32_t out_stride;
+  uint32_t tokens;
+  float multiplier;
+};
+cudaError_t embedding(const EmbeddingArgs& args, cudaStream_t stream);
+
+// ---- norm.cu
+
+/// RMSNorm, or LayerNorm where `layer_norm`; row t of the output is the norm of row rows[t] (or t) of x.
+struct NormArgs {
+  const float* x;
+  uint32_t x_stride, cols;
+  const uint32_t* rows;
+  uint32_t tokens;
+  const float* weight;
+  const float* bias;  ///< or null
+  float eps;
+  bool layer_norm;
+  ActivationSinks out;
+};
+cudaError_t norm(const NormArgs& args, cudaStream_t stream);
+
+// ---- prepare.cu
+
+/// Brings float rows [rows][cols] into the forms that `out` asks for.
+struct PrepareArgs {
+  const float* x;
+  uint32_t x_stride, rows, cols;
+  ActivationSinks out;
+};
+cudaError_t prepare(const PrepareArgs& args, cudaStream_t stream);
+
+// ---- gemv.cu, gemm.cu
+
+/// y[t][n] (+)= multiplier * clip(W x[t] + bias).
+struct MatmulSegment {
+  WeightView weight;
+  const float* bias;  ///< or null
+  float* y;
+  uint32_t y_stride;
+};
+struct MatmulArgs {
+  DType dtype;
+  MatmulSegment segments[kMaxSegments];
+  uint32_t num_segments;
+  Activations x;
+  uint32_t tokens;
+  float clip;  ///< 0 = off
+  float multiplier;
+  bool add;  ///< add to y instead of overwriting it
+};
+/// At most kGemvTokens tokens. Float formats read x.f32, quantised ones x.q8.
+cudaError_t gemv(const MatmulArgs& args, cudaStream_t stream);
+/// Any number of tokens, tensor cores. Float formats read x.high and x.low (not on sm_75), quantised ones
+/// x.q8.
+cudaError_t gemm(const MatmulArgs& args, cudaStream_t stream);
+
+// ---- rope_kv_write.cu
+
+enum class QkNormKind : uint32_t { None, Head, Full };
+
+/// Norm of q and k, rotary embedding, and the store of k and v into the KV blocks.
+struct RopeKvArgs {
+  float* q;  ///< [T][Q * D], in place
+  float* k;  ///< [T][G * D], in place
+  const float* v;
+  uint32_t q_stride, k_stride, v_stride;
+  uint32_t tokens, num_heads, num_kv_heads, head_dim;
+  QkNormKind qk_norm;
+  const float* q_norm;  ///< [D] or [Q * D]
+  const float* k_norm;
+  float eps;
+  uint32_t rotary_dim;   ///< 0 = none
+  const float2* rotary;  ///< {cos, sin} [T][rotary_dim / 2]
+  bool interleaved;
+  const uint32_t* positions;      ///< [T]
+  const uint32_t* block_offsets;  ///< [T]: where the block table of the token's sequence begins
+  const uint32_t* block_table;
+  uint8_t* kv;  ///< the layer's part of the pool
+  uint32_t kv_dtype;
+  uint32_t padded_head_dim;
+};
+cudaError_t rope_kv_write(const RopeKvArgs& args, cudaStream_t stream);
+
+/// Head dims are padded to one of 64, 128, 256 in the KV pool; 0 where it is larger.
+uint32_t padded_head_dim(uint32_t head_dim);
+/// Bytes of one KV block of one head in the pool: K [32][Dp], then V [32][Dp].
+size_t kv_pool_block_bytes(uint32_t kv_dtype, uint32_t padded_head_dim);
+
+// ---- attention_decode.cu, attention_prefill.cu
+
+struct AttentionArgs {
+  const float* q;  ///< [T][Q * D], normed and rotated
+  uint32_t q_stride;
+  float* out;  ///< [T][Q * D]
+  uint32_t out_stride;
+  uint32_t num_heads, num_kv_heads, head_dim, padded_head_dim;
+  float scale, softcap;
+  uint32_t sliding_window;
+  const float* sinks;  ///< [Q] or null
+  const uint32_t* positions;
+  const uint32_t* block_offsets;
+  const uint32_t* block_table;
+  const uint8_t* kv;
+  uint32_t kv_dtype;
+};
+/// Attention of single tokens, the sequence cut in `num_splits` parts. Rows: tokens[i], or i where null.
+struct AttentionDecodeArgs {
+  AttentionArgs attention;
+  const uint32_t* tokens;
+  uint32_t num_tokens;
+  uint32_t num_splits;
+  float* partial;  ///< workspace of attention_decode_workspace floats
+};
+cudaError_t attention_decode(const AttentionDecodeArgs& args, cudaStream_t stream);
+size_t attention_decode_workspace(uint32_t num_tokens, uint32_t num_heads, uint32_t padded_head_dim,
+                                  uint32_t num_splits);
+/// Tokens of one sequence that one block of attention_prefill works on: at most prefill_tile_tokens(heads per
+/// KV head).
+struct PrefillTile {
+  uint32_t first_token, count;
+};
+struct AttentionPrefillArgs {
+  AttentionArgs attention;
+  const PrefillTile* tiles;  ///< in device memory
+  uint32_t num_tiles;
+};
+cudaError_t attention_prefill(const AttentionPrefillArgs& args, cudaStream_t stream);
+uint32_t prefill_tile_tokens(uint32_t heads_per_kv, uint32_t padded_head_dim);
+
+// ---- router.cu
+
+enum class ScoringKind : uint32_t { Softmax, TopkSoftmax, SparseMixer, Sigmoid };
+
+/// Router logits -> ids (ascending) and weights; NaN logits count as -inf.
+struct RouterArgs {
+  const float* logits;  ///< [T][stride]
+  uint32_t stride, tokens, num_experts, top_k;
+  ScoringKind scoring;
+  bool normalise;
+  float jitter_eps;
+  int32_t* ids;    ///< [T][K]
+  float* weights;  ///< [T][K]
+};
+cudaError_t router(const RouterArgs& args, cudaStream_t stream);
+
+// ---- dispatch.cu
+
+/// Tokens grouped by expert: the pairs (t * K + k) of expert e, ascending, at lists[e * capacity].
+struct DispatchArgs {
+  const int32_t* ids;  ///< [T][K]
+  uint32_t tokens, top_k, num_experts, capacity;
+  uint32_t* lists;   ///< [E][capacity]
+  uint32_t* counts;  ///< [E]
+};
+cudaError_t dispatch(const DispatchArgs& args, cudaStream_t stream);
+
+// ---- expert_gemv.cu, expert_gemm.cu, combine.cu
+
+enum class ActivationKind : uint32_t { Silu, GeluTanh, Gelu };
+
+/// A slice of an expert in device-accessible memory.
+struct ExpertSlice {
+  const uint8_t* gate;
+  const uint8_t* up;
+  const uint8_t* down;
+  uint32_t rows;           ///< of gate and up = columns of down
+  uint32_t hidden_offset;  ///< of its first value in a row of hidden, a multiple of 32
+  uint32_t down_group_bytes, down_header_offset, down_phase;
+  uint32_t unused;
+};
+/// An expert as kernels see it; one per VRAM slot, and one for each dense block and shared expert.
+struct ExpertView {
+  uint32_t num_slices;
+  uint32_t hidden_cols;  ///< sum over slices of rows rounded up to 32
+  ExpertSlice slices[kMaxSlices];
+};
+
+/// What is common to the experts of a layer and a step.
+struct ExpertShape {
+  DType gate_dtype;  ///< of gate and up
+  DType down_dtype;
+  WeightView gate;  ///< layout of a gate or up slice (data and rows unused)
+  uint32_t hidden_size;
+  uint32_t hidden_cols;  ///< the most of any expert
+  ActivationKind activation;
+};
+
+/// Which expert each (token, k) pair goes to: view = views[slots[ids[pair]]]; slots < 0: not on the GPU. With
+/// ids null there is one pair per token and view 0 (dense blocks, the shared expert).
+struct PairRouting {
+  const ExpertView* views;
+  const int32_t* ids;
+  const int32_t* slots;
+  const float* weights;  ///< [pairs] or null: 1
+  uint32_t tokens, top_k;
+};
+
+/// Few tokens: hidden[pair] = act(gate x) * up x, then out[t] += multiplier * sum over k of weight * down
+/// hidden.
+struct ExpertGemvArgs {
+  ExpertShape shape;
+  PairRouting pairs;
+  Activations x;
+  ActivationSinks hidden;  ///< [pairs]: f32 for float down formats, q8 for quantised ones
+  float* out;              ///< [T][out_stride]
+  uint32_t out_stride;
+  float multiplier;
+};
+cudaError_t expert_gemv(const ExpertGemvArgs& args, cudaStream_t stream);
+
+/// A run of at most expert_gemm_tile_tokens pairs of one expert.
+struct ExpertTile {
+  uint32_t view;  ///< index into views
+  uint32_t
+      first;  ///< of lists: pairs lists[first] ... lists[first + count); the pair itself where lists is null
+  uint32_t count;
+};
+/// Many tokens: the same as grouped GEMMs. outputs[pair] = down act(gate x) * up x, for combine to weigh and
+/// add.
+struct ExpertGemmArgs {
+  ExpertShape shape;
+  const ExpertView* views;
+  const ExpertTile* tiles;  ///< in device memory
+  uint32_t num_tiles;
+  const uint32_t* lists;
+  uint32_t top_k;  ///< token of a pair = pair / top_k
+  uint32_t num_pairs;
+  Activations x;
+  float* hidden;  ///< [pairs][hidden_stride], scratch
+  uint32_t hidden_stride;
+  ActivationSinks prepared;  ///< [pairs]: split for float down formats, q8 for quantised ones; scratch
+  float* outputs;            ///< [pairs][output_stride]
+  uint32_t output_stride;
+};
+cudaError_t expert_gemm(const ExpertGemmArgs& args, cudaStream_t stream);
+uint32_t expert_gemm_tile_tokens();
+
+/// hidden[t] += multiplier * sum over k (ascending) of weight * outputs[pair], pairs with a slot only.
+struct CombineArgs {
+  float* hidden;
+  uint32_t hidden_stride, cols;
+  PairRouting pairs;
+  const float* outputs;
+  uint32_t output_stride;
+  float multiplier;
+};
+cudaError_t combine(const CombineArgs& args, cudaStream_t stream);
+
+/// hidden[t] += multiplier * partial[t]; partial [T][cols] may lie in mapped host memory and is read once.
+struct AddPartialArgs {
+  float* hidden;
+  uint32_t hidden_stride, cols, tokens;
+  const float* partial;
+  float multiplier;
+};
+cudaError_t add_partial(const AddPartialArgs& args, cudaStream_t stream);
+
+/// gates[t] = sigmoid(weight . x[t]): the shared expert's gate.
+struct SharedGateArgs {
+  const float* x;
+  uint32_t x_stride, cols, tokens;
+  const float* weight;
+  float* gates;
+};
+cudaError_t shared_gate(const SharedGateArgs& args, cudaStream_t stream);
+
+// ---- top_k.cu
+
+/// The k largest of each row, descending, ties by lower id; NaN counts as -inf.
+struct TopKArgs {
+  const float* logits;  ///< [rows][stride]
+  uint32_t stride, rows, vocab_size, k;
+  unsigned long long* workspace;  ///< top_k_workspace values
+  int32_t* ids;                   ///< [rows][k]
+  float* values;                  ///< [rows][k]
+};
+cudaError_t top_k(const TopKArgs& args, cudaStream_t stream);
+size_t top_k_workspace(uint32_t rows, uint32_t vocab_size, uint32_t k);
+
+/// True where the kernels read this weight format.
+bool supports(DType dtype);
+/// True where the format's input is int8 (x.q8), false where it is float.
+bool wants_q8(DType dtype);
+
+}  // namespace nearmoe::cuda

@@ -1,0 +1,26 @@
+// Float rows into the forms that matrix kernels read, where their producer does not write those itself:
+// attention outputs before the output projection, hidden rows before grouped down GEMMs.
+#include "kernels.h"
+#include "sinks.cuh"
+
+namespace nearmoe::cuda {
+namespace {
+
+constexpr unsigned kWarps = 8;
+
+__global__ void __launch_bounds__(kWarps * 32) prepare_kernel(PrepareArgs args) {
+  const uint32_t row = blockIdx.y, block = blockIdx.x * kWarps + (threadIdx.x >> 5), lane = threadIdx.x & 31;
+  if (block >= args.out.stride / 32) return;  // whole warps
+  const uint32_t col = 32 * block + lane;
+  const float x = col < args.cols ? args.x[static_cast<size_t>(row) * args.x_stride + col] : 0.0f;
+  store_block(args.out, row, block, x);
+}
+
+}  // namespace
+
+cudaError_t prepare(const PrepareArgs& args, cudaStream_t stream) {
+  const dim3 grid((args.out.stride / 32 + kWarps - 1) / kWarps, args.rows);
+  return gpu_launch("prepare", prepare_kernel, grid, dim3(kWarps * 32), 0, stream, args);
+}
+
+}  // namespace nearmoe::cuda
