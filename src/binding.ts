@@ -70,6 +70,8 @@ export const TRACE_COLUMNS = 5;
 export interface NativeDevice {
   /** Maps a file for loading; returns its index. */
   openFile(path: string): number;
+  /** Opens a made-up checkpoint of `bytes` random values in memory; returns its index. */
+  openSynthetic(bytes: number): number;
   /** Packs `count` weights of the table into the arenas; blocks. Throws ERR_WEIGHT_VALUE with `row` on NaN or Inf. */
   loadWeights(table: Float64Array, count: number): void;
   /** All weights are there: unmaps files, allocates activations. Throws ERR_WEIGHT_MISSING. */

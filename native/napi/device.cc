@@ -69,6 +69,7 @@ std::vector<LoadRow> read_load_table(Napi::Env env, const Napi::Float64Array& ta
 Napi::Function DeviceObject::define(Napi::Env env) {
   return DefineClass(env, "NativeDevice",
                      {InstanceMethod<&DeviceObject::open_file>("openFile"),
+                      InstanceMethod<&DeviceObject::open_synthetic>("openSynthetic"),
                       InstanceMethod<&DeviceObject::load_weights>("loadWeights"),
                       InstanceMethod<&DeviceObject::finish_load>("finishLoad"),
                       InstanceMethod<&DeviceObject::allocate_kv>("allocateKv"),
@@ -144,6 +145,17 @@ Napi::Value DeviceObject::open_file(const Napi::CallbackInfo& info) {
   }
   uint32_t index = 0;
   args::throw_if_error(info.Env(), d->open_file(info[0].As<Napi::String>().Utf8Value(), &index));
+  return Napi::Number::New(info.Env(), index);
+}
+
+Napi::Value DeviceObject::open_synthetic(const Napi::CallbackInfo& info) {
+  ComputeDevice* d = device(info);
+  if (d == nullptr) return info.Env().Undefined();
+  const double bytes = args::number(info.Env(), info[0], "bytes", 1, 1e15);
+  uint32_t index = 0;
+  if (!info.Env().IsExceptionPending()) {
+    args::throw_if_error(info.Env(), d->open_synthetic(static_cast<size_t>(bytes), &index));
+  }
   return Napi::Number::New(info.Env(), index);
 }
 

@@ -24,6 +24,7 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   Napi::Value view(Napi::Env env, T* data, size_t count, napi_typedarray_type type);
 
   Napi::Value open_file(const Napi::CallbackInfo& info);
+  Napi::Value open_synthetic(const Napi::CallbackInfo& info);
   Napi::Value load_weights(const Napi::CallbackInfo& info);
   Napi::Value finish_load(const Napi::CallbackInfo& info);
   Napi::Value allocate_kv(const Napi::CallbackInfo& info);

@@ -7,6 +7,7 @@
 
 #include "clock.h"
 #include "cpu_topology.h"
+#include "synthetic_weights.h"
 
 namespace nearmoe {
 namespace {
@@ -92,14 +93,26 @@ Status ComputeDevice::open_file(const std::string& path, uint32_t* index) {
   return {};
 }
 
+Status ComputeDevice::open_synthetic(size_t bytes, uint32_t* index) {
+  MappedFile file;
+  if (Status s = file.open_anonymous(bytes); !s.ok()) return s;
+  *index = static_cast<uint32_t>(files_.size());
+  files_.push_back(std::move(file));
+  return {};
+}
+
 Status ComputeDevice::load_weights(const std::vector<LoadRow>& rows) {
   std::vector<std::vector<PackTask>> tasks(options_.topology.unit_ranks());
   for (size_t i = 0; i < rows.size(); ++i) {
-    if (rows[i].file >= files_.size())
-      return Status::error(Code::InvalidArgument, "no such file", static_cast<int64_t>(i));
-    const Status status = store_.add(rows[i], files_[rows[i].file], static_cast<int64_t>(i), tasks);
-    if (!status.ok()) return status;
-    files_[rows[i].file].will_need(rows[i].offset, source_bytes(rows[i].dtype, rows[i].rows, rows[i].cols));
+    const LoadRow& row = rows[i];
+    if (row.file >= files_.size()) return Status::error(Code::InvalidArgument, "no such file", static_cast<int64_t>(i));
+    const MappedFile& file = files_[row.file];
+    const size_t bytes = source_bytes(row.dtype, row.rows, row.cols);
+    if (file.writable() != nullptr && row.offset <= file.size() && bytes <= file.size() - row.offset) {
+      fill_synthetic(row.dtype, row.rows == 1, file.writable() + row.offset, bytes);
+    }
+    file.will_need(row.offset, bytes);
+    if (Status s = store_.add(row, file, static_cast<int64_t>(i), tasks); !s.ok()) return s;
   }
   std::atomic<int64_t> bad_row{-1};
   auto body = [&](uint32_t rank) {

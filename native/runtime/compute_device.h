@@ -53,6 +53,8 @@ class ComputeDevice {
 
   Status start();
   Status open_file(const std::string& path, uint32_t* index);
+  /// A checkpoint of `bytes` made-up values instead of a file.
+  Status open_synthetic(size_t bytes, uint32_t* index);
   Status load_weights(const std::vector<LoadRow>& rows);
   Status finish_load();
   Status allocate_kv(uint32_t blocks);

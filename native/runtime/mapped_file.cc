@@ -22,7 +22,8 @@ void advise(const std::byte* data, size_t size, size_t offset, size_t bytes, int
 
 }  // namespace
 
-MappedFile::MappedFile(MappedFile&& other) noexcept : data_(other.data_), size_(other.size_) {
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(other.data_), size_(other.size_), anonymous_(other.anonymous_) {
   other.data_ = nullptr;
   other.size_ = 0;
 }
@@ -44,6 +45,15 @@ Status MappedFile::open(const std::string& path) {
   ::close(fd);
   if (data == MAP_FAILED) return Status::error(Code::Io, path + ": mmap: " + std::strerror(errno));
   data_ = static_cast<const std::byte*>(data);
+  return {};
+}
+
+Status MappedFile::open_anonymous(size_t bytes) {
+  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (data == MAP_FAILED) return Status::error(Code::OutOfMemory, "cannot reserve a synthetic checkpoint");
+  data_ = static_cast<const std::byte*>(data);
+  size_ = bytes;
+  anonymous_ = true;
   return {};
 }
 

@@ -17,6 +17,10 @@ class MappedFile {
   ~MappedFile();
 
   Status open(const std::string& path);
+  /// Anonymous memory of `bytes` in place of a file: the content of synthetic models.
+  Status open_anonymous(size_t bytes);
+  /// Writable bytes of an anonymous file, null for a real one.
+  std::byte* writable() const { return anonymous_ ? const_cast<std::byte*>(data_) : nullptr; }
   const std::byte* data() const { return data_; }
   size_t size() const { return size_; }
   /// Hints that the range is read soon.
@@ -27,6 +31,7 @@ class MappedFile {
  private:
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
+  bool anonymous_ = false;
 };
 
 }  // namespace nearmoe

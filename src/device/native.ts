@@ -29,7 +29,7 @@ const TRACE_KINDS = ['layers', 'attention', 'experts', 'transfer', 'logits'] as 
 
 /** Where a device is before it computes: weights go in, then finish() makes it ready. */
 export interface LoadableDevice extends Device {
-  /** Maps a file; returns its index for the load table. */
+  /** Maps a file, or makes up one for "synthetic:<bytes>"; returns its index for the load table. */
   openFile(path: string): number;
   /** See binding.ts. Errors pass through with `code` and `row`, for the caller to name the tensor. */
   loadWeights(table: Float64Array, count: number): void;
@@ -93,7 +93,12 @@ class HostDevice implements LoadableDevice {
   }
 
   openFile(path: string): number {
-    return asDeviceError(() => this.#live().openFile(path));
+    const syntheticBytes = /^synthetic:(\d+)$/.exec(path)?.[1];
+    return asDeviceError(() =>
+      syntheticBytes === undefined
+        ? this.#live().openFile(path)
+        : this.#live().openSynthetic(Number(syntheticBytes)),
+    );
   }
 
   loadWeights(table: Float64Array, count: number): void {

@@ -14,6 +14,7 @@ import { openGguf } from './gguf/open-gguf.js';
 import { readJsonObject, readTextFile } from './json-file.js';
 import type { OpenedModel } from './opened-model.js';
 import { readSafetensorsFolder } from './safetensors-folder.js';
+import { isSynthetic, openSynthetic } from './synthetic.js';
 import { Tokenizer } from './tokenizer.js';
 import { resolveWeights } from './weights.js';
 
@@ -24,6 +25,7 @@ export type { OpenedModel } from './opened-model.js';
  * ERR_WEIGHT_MISSING, ERR_WEIGHT_SURPLUS) and TokenizerError.
  */
 export function openModel(path: string): OpenedModel {
+  if (isSynthetic(path)) return openSynthetic(path);
   const stat = statSync(path, { throwIfNoEntry: false });
   if (stat === undefined) {
     throw new ModelFormatError({

@@ -8,7 +8,7 @@ import type { Tokenizer } from './tokenizer.js';
 export type OpenedModel = {
   /** As given. */
   path: string;
-  source: 'hub' | 'gguf';
+  source: 'hub' | 'gguf' | 'synthetic';
   spec: ModelSpec;
   /** One entry for each weight of the spec, in the order of computation. */
   weights: WeightSource[];
