@@ -3,7 +3,7 @@
  * anything is allocated: a file of a few bytes must not ask for gigabytes.
  */
 import type { FileCursor } from './file-cursor.js';
-import type { GgufNumbers, GgufScalar, GgufValue } from './metadata.js';
+import { type GgufNumbers, type GgufScalar, type GgufValue, TextList } from './metadata.js';
 
 /** Longest string value; chat templates are the longest ones, well under 1 MB. */
 const MAX_TEXT_BYTES = 8 * 1024 * 1024;
@@ -117,11 +117,8 @@ function readList(cursor: FileCursor, key: string, budget: EntryBudget): GgufVal
   budget.left -= count;
   if (budget.left < 0)
     throw cursor.error(key, 'fewer entries in the lists of the header', `${count} more`, start);
-  const values: GgufScalar[] = [];
-  for (let i = 0; i < count; i++) {
-    values.push(
-      type === undefined ? cursor.text(`${key}[${i}]`, MAX_TEXT_BYTES) : readScalar(cursor, key, type),
-    );
-  }
-  return values;
+  if (type !== undefined) return Array.from({ length: count }, () => readScalar(cursor, key, type));
+  const textStart = cursor.position;
+  for (let i = 0; i < count; i++) cursor.skipText(key, MAX_TEXT_BYTES);
+  return new TextList(count, cursor.passedBytes(textStart));
 }

@@ -15,7 +15,27 @@ export type GgufNumbers =
   | Uint16Array
   | Int8Array
   | Uint8Array;
-export type GgufValue = GgufScalar | readonly GgufScalar[] | GgufNumbers;
+export type GgufValue = GgufScalar | readonly GgufScalar[] | GgufNumbers | TextList;
+
+/** A list of strings as its bytes in the file, whose lengths are known to fit; made into strings where asked for. */
+export class TextList {
+  readonly length: number;
+  readonly #bytes: Buffer;
+
+  constructor(length: number, bytes: Buffer) {
+    this.length = length;
+    this.#bytes = bytes;
+  }
+
+  toArray(): string[] {
+    let offset = 0;
+    return Array.from({ length: this.length }, () => {
+      const start = offset + 8;
+      offset = start + Number(this.#bytes.readBigUInt64LE(offset));
+      return this.#bytes.toString('utf8', start, offset);
+    });
+  }
+}
 
 export class GgufMetadata {
   readonly path: string;
@@ -62,9 +82,7 @@ export class GgufMetadata {
 
   texts(key: string): readonly string[] | undefined {
     return this.#typed(key, 'a list of strings', (value) =>
-      Array.isArray(value) && value.every((item) => typeof item === 'string')
-        ? (value as string[])
-        : undefined,
+      value instanceof TextList ? value.toArray() : undefined,
     );
   }
 
@@ -90,6 +108,7 @@ export class GgufMetadata {
 }
 
 function describeGgufValue(value: GgufValue): string {
+  if (value instanceof TextList) return `a list of ${value.length} strings`;
   if (ArrayBuffer.isView(value)) return `a list of ${value.length} numbers`;
   if (typeof value === 'object') return `a list of ${value.length} values`;
   return describeValue(value);

@@ -17,7 +17,7 @@ import { readGgufTokenizer } from './tokenizer.js';
 export function openGguf(path: string): OpenedModel {
   const { metadata, tensors } = readGgufModel(path);
   const { spec } = readGgufSpec(metadata, tensors);
-  const tokenizer = readGgufTokenizer(metadata);
+  const tokenizer = readGgufTokenizer(metadata, spec.vocabSize);
   const ignored = [ROPE_FREQS, ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT];
   return {
     path,

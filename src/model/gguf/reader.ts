@@ -21,8 +21,9 @@ const MAX_NAME_BYTES = 256;
 const MAX_HEADER_BYTES = 32 * 1024 * 1024;
 /** List entries that become JavaScript values: tokens, merges. The largest vocabularies have 800,000. */
 const MAX_LIST_ENTRIES = 900_000;
-/** Tensors, and metadata keys. The largest models with one tensor per expert have 50,000 tensors. */
-const MAX_ENTRIES = 65_536;
+/** Published models have up to 2,000 tensors and 100 keys. */
+const MAX_TENSORS = 32_768;
+const MAX_KEYS = 8_192;
 /** Key length, key, type and value take at least this much; so do name length, name, dimensions, type and offset. */
 const MIN_KEY_VALUE_BYTES = 8 + 1 + 4 + 1;
 const MIN_TENSOR_BYTES = 8 + 1 + 4 + 8 + 4 + 8;
@@ -82,8 +83,8 @@ function parseHeader(cursor: FileCursor, file: number): GgufHeader {
   const magic = cursor.u32('magic');
   if (magic !== MAGIC) throw cursor.error('magic', 'the bytes "GGUF"', `0x${magic.toString(16)}`, 0);
   const version = readVersion(cursor);
-  const tensorCount = readCount(cursor, 'number of tensors', MIN_TENSOR_BYTES);
-  const keyCount = readCount(cursor, 'number of metadata keys', MIN_KEY_VALUE_BYTES);
+  const tensorCount = readCount(cursor, 'number of tensors', MAX_TENSORS, MIN_TENSOR_BYTES);
+  const keyCount = readCount(cursor, 'number of metadata keys', MAX_KEYS, MIN_KEY_VALUE_BYTES);
   const { values, alignment } = readMetadata(cursor, keyCount);
   const entries: TensorEntry[] = [];
   const names = new Set<string>();
@@ -109,10 +110,10 @@ function readVersion(cursor: FileCursor): number {
   });
 }
 
-function readCount(cursor: FileCursor, what: string, minBytesEach: number): number {
+function readCount(cursor: FileCursor, what: string, most: number, minBytesEach: number): number {
   const start = cursor.position;
   const count = cursor.u64(what);
-  if (count > MAX_ENTRIES) throw cursor.error(what, `at most ${MAX_ENTRIES}`, count, start);
+  if (count > most) throw cursor.error(what, `at most ${most}`, count, start);
   if (count > cursor.remainingBytes / minBytesEach) {
     throw cursor.error(what, `what fits into the ${cursor.remainingBytes} bytes left`, count, start);
   }

@@ -10,9 +10,9 @@ import { PRE_TOKENIZERS, type PreTokenizer } from './pre-tokenizers.js';
 import { mergesOfScores } from './score-merges.js';
 import { readVocabulary, TOKEN_KIND, type Vocabulary } from './vocabulary.js';
 
-/** Throws TokenizerError, and ModelFormatError for keys of a wrong type. */
-export function readGgufTokenizer(metadata: GgufMetadata): Tokenizer {
-  const vocabulary = readVocabulary(metadata);
+/** `vocabSize`: rows of the embedding. Throws TokenizerError, and ModelFormatError for keys of a wrong type. */
+export function readGgufTokenizer(metadata: GgufMetadata, vocabSize: number): Tokenizer {
+  const vocabulary = readVocabulary(metadata, vocabSize);
   const json = metadata.text('tokenizer.huggingface.json');
   const tokenizer =
     json === undefined ? tokenizerJson(metadata, vocabulary) : parseJsonObject(json, metadata.path);

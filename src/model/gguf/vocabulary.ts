@@ -18,11 +18,17 @@ export type Vocabulary = {
   padId: number | undefined;
 };
 
-/** Throws TokenizerError for what is missing or does not fit together. */
-export function readVocabulary(metadata: GgufMetadata): Vocabulary {
+/** `vocabSize`: rows of the embedding. Throws TokenizerError for what is missing or does not fit together. */
+export function readVocabulary(metadata: GgufMetadata, vocabSize: number): Vocabulary {
   const texts = metadata.texts('tokenizer.ggml.tokens');
   if (texts === undefined || texts.length === 0) {
     throw new TokenizerError(`${metadata.path}: expected \`tokenizer.ggml.tokens\`, got no vocabulary`);
+  }
+  if (texts.length > vocabSize) {
+    throw new TokenizerError(
+      `${metadata.path}: \`tokenizer.ggml.tokens\`: expected at most ${vocabSize} tokens, the rows of the embedding, ` +
+        `got ${texts.length}`,
+    );
   }
   const tokens = withoutEmpty(texts);
   checkUnique(metadata, tokens);

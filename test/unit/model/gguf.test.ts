@@ -8,6 +8,7 @@ import { gguf } from '@huggingface/gguf';
 import { describe, expect, it } from 'vitest';
 import { ConfigReader } from '../../../src/model/config.js';
 import { familyOf } from '../../../src/model/families/registry.js';
+import { TextList } from '../../../src/model/gguf/metadata.js';
 import { readGgufHeader } from '../../../src/model/gguf/reader.js';
 import { readGgufModel } from '../../../src/model/gguf/split.js';
 import type { ModelSpec } from '../../../src/model/model-spec.js';
@@ -47,7 +48,8 @@ describe.each([...NAMES, 'types'])('%s.gguf', (name) => {
     for (const key of header.metadata.keys()) {
       const ours = header.metadata.get(key);
       const theirs = (other.metadata as Record<string, unknown>)[key];
-      const plain = ArrayBuffer.isView(ours) ? Array.from(ours) : ours;
+      const list = ours instanceof TextList ? ours.toArray() : ours;
+      const plain = ArrayBuffer.isView(list) ? Array.from(list) : list;
       const number = typeof theirs === 'bigint' && typeof plain === 'number' ? Number(theirs) : theirs;
       expect(plain, key).toEqual(number);
     }
