@@ -45,8 +45,8 @@ export class TransferLane {
 
   /** Time until an on-demand transfer submitted now could start. */
   onDemandDelayUs(nowUs: number): number {
-    const busyUntilUs = this.queued > 0 ? this.headDoneAtUs : 0;
-    return Math.max(0, busyUntilUs - nowUs, this.onDemandDoneAtUs - nowUs);
+    const headUs = this.queued > 0 ? Math.max(this.headDoneAtUs - nowUs, MIN_ARRIVAL_US) : 0;
+    return Math.max(headUs, this.onDemandDoneAtUs - nowUs);
   }
 
   /** Time until the prefetch into `slot` has arrived; a late one counts as arriving any moment. */

@@ -1,6 +1,6 @@
 /**
  * One layer's scheduling problem in flat arrays, and what a division of its experts would take. Shared by all
- * policies, so that their predictions compare: load() once a plan, evaluate() per candidate, write() for the chosen.
+ * policies, so that their predictions compare: load() once a plan, evaluate() per candidate, write() for the chosen one.
  *
  * Model: each NDP group computes its experts one after the other. The GPU computes first what is resident, then
  * prefetches already on the lane, then on-demand transfers as they arrive, then prefetches still queued. On-demand
@@ -10,6 +10,7 @@
 import type { Residency } from '../placement/residency.js';
 import { GPU_PLACE, type LayerPlan, type LayerWork } from './plan.js';
 import type { Costs, SchedulerShape } from './scheduler.js';
+import { sortIndices } from './sort-indices.js';
 
 export const RESIDENT = 0;
 /** Prefetch that is on the lane. */
@@ -18,6 +19,9 @@ export const ARRIVING = 1;
 export const ABSENT = 2;
 /** Prefetch that waits behind on-demand transfers. */
 export const QUEUED = 3;
+
+/** Separates kinds in the sort key: longer than any time, short enough to keep fractions of a nanosecond. */
+const KIND_STEP_US = 1e9;
 
 export class LayerProblem {
   /** Active experts. */
@@ -31,6 +35,8 @@ export class LayerProblem {
   readonly arrivalUs: Float64Array;
   /** [count] indices in the order in which the GPU would compute them. */
   readonly order: Int32Array;
+  /** [count] 1 where the GPU may compute the expert at all; see restrict(). */
+  readonly gpuAllowed: Uint8Array;
   /** Most on-demand transfers. */
   transferLimit = 0;
   transferUs = 0;
@@ -58,6 +64,7 @@ export class LayerProblem {
     this.kind = new Uint8Array(numExperts);
     this.arrivalUs = new Float64Array(numExperts);
     this.order = new Int32Array(numExperts);
+    this.gpuAllowed = new Uint8Array(numExperts);
     this.groupUs = new Float64Array(ndpGroups);
     this.slots = new Int32Array(numExperts);
     this.sortKeys = new Float64Array(numExperts);
@@ -82,42 +89,47 @@ export class LayerProblem {
       this.group[i] = group;
       this.kind[i] = kind;
       this.arrivalUs[i] = arrivalUs;
-      // Ascending: residents, arrivals by time, absent by descending GPU time.
-      this.sortKeys[i] = kind === ABSENT ? -gpuUs : arrivalUs;
+      // By kind; then arrivals by time, all others by descending GPU time (of residents to put equal ones together).
+      const within = kind === ABSENT || kind === RESIDENT ? -gpuUs : arrivalUs;
+      this.sortKeys[i] = kind * KIND_STEP_US + within;
       if (kind === ABSENT) absent++;
     }
     this.transferLimit = Math.min(absent, residency.availableSlots);
-    this.sortOrder();
+    this.restrict(Number.POSITIVE_INFINITY);
+    sortIndices(this.order, this.sortKeys, work.count);
   }
 
   /** Makespan of a division: onGpu[i] = 1 where the GPU computes expert i. Leaves the details in the fields. */
   evaluate(onGpu: Uint8Array): number {
-    const { groupUs, order, kind } = this;
+    const { groupUs, order, kind, count, group, gpuUs, ndpUs, arrivalUs, laneFreeUs, transferUs } = this;
     groupUs.fill(0);
     let transfers = 0;
-    let gpuUs = 0;
+    let finishUs = 0;
     let onNdp = 0;
-    for (let at = 0; at < this.count; at++) {
+    for (let at = 0; at < count; at++) {
       const i = order[at] as number;
       if (onGpu[i] === 0) {
-        const group = this.group[i] as number;
-        groupUs[group] = (groupUs[group] as number) + (this.ndpUs[i] as number);
+        const own = group[i] as number;
+        groupUs[own] = (groupUs[own] as number) + (ndpUs[i] as number);
         onNdp++;
         continue;
       }
-      if (kind[i] === ABSENT) transfers++;
-      const readyUs = this.readyUs(i, transfers);
-      gpuUs = (gpuUs > readyUs ? gpuUs : readyUs) + (this.gpuUs[i] as number);
+      // The same as readyUs(i, transfers), spelt out in the hottest loop.
+      const ownKind = kind[i] as number;
+      let readyUs = arrivalUs[i] as number;
+      if (ownKind === ABSENT) readyUs = laneFreeUs + ++transfers * transferUs;
+      else if (ownKind === QUEUED) readyUs += transfers * transferUs;
+      finishUs = (finishUs > readyUs ? finishUs : readyUs) + (gpuUs[i] as number);
     }
-    let ndpUs = 0;
-    for (let group = 0; group < this.groups; group++) {
-      if ((groupUs[group] as number) > ndpUs) ndpUs = groupUs[group] as number;
+    let groupsUs = 0;
+    for (let own = 0; own < groupUs.length; own++) {
+      if ((groupUs[own] as number) > groupsUs) groupsUs = groupUs[own] as number;
     }
     this.transfers = transfers;
-    this.gpuFinishUs = onNdp === this.count ? 0 : gpuUs + this.gpuOverheadUs;
-    this.ndpFinishUs = onNdp === 0 ? 0 : ndpUs + this.ndpOverheadUs;
-    this.transferFinishUs = transfers === 0 ? 0 : this.laneFreeUs + transfers * this.transferUs;
-    return Math.max(this.gpuFinishUs, this.ndpFinishUs);
+    this.gpuFinishUs = onNdp === count ? 0 : finishUs + this.gpuOverheadUs;
+    this.ndpFinishUs = onNdp === 0 ? 0 : groupsUs + this.ndpOverheadUs;
+    this.transferFinishUs = transfers === 0 ? 0 : laneFreeUs + transfers * transferUs;
+    return this.gpuFinishUs > this.ndpFinishUs ? this.gpuFinishUs : this.ndpFinishUs;
   }
 
   /** When expert i can start on the GPU, with `transfers` on-demand transfers up to and including its own. */
@@ -158,6 +170,31 @@ export class LayerProblem {
     prediction.makespanUs = makespanUs;
   }
 
+  /**
+   * Rules out what cannot be part of a makespan below `limitUs`: experts that the GPU could not finish in time, and
+   * more transfers than the lane could make.  Returns the number of experts that the GPU may still compute.
+   */
+  restrict(limitUs: number): number {
+    const timeUs = limitUs - this.gpuOverheadUs;
+    let allowed = 0;
+    let leastUs = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < this.count; i++) {
+      const absent = this.kind[i] === ABSENT;
+      const gpuUs = this.gpuUs[i] as number;
+      const possible =
+        this.readyUs(i, absent ? 1 : 0) + gpuUs < timeUs && !(absent && this.transferLimit === 0);
+      this.gpuAllowed[i] = possible ? 1 : 0;
+      if (!possible) continue;
+      allowed++;
+      if (absent && gpuUs < leastUs) leastUs = gpuUs;
+    }
+    const laneUs = timeUs - leastUs - this.laneFreeUs;
+    if (laneUs < this.transferLimit * this.transferUs) {
+      this.transferLimit = Math.max(0, Math.floor(laneUs / this.transferUs));
+    }
+    return allowed;
+  }
+
   /** Everything that may go to the GPU does: absent experts in descending GPU time while there are slots. */
   allOnGpu(onGpu: Uint8Array): void {
     let transfers = 0;
@@ -166,23 +203,6 @@ export class LayerProblem {
       const absent = this.kind[i] === ABSENT;
       onGpu[i] = absent && transfers === this.transferLimit ? 0 : 1;
       if (absent && onGpu[i] === 1) transfers++;
-    }
-  }
-
-  /** Insertion by kind, then sort key, then index: lists are short and mostly of one kind. */
-  private sortOrder(): void {
-    const { order, kind, sortKeys } = this;
-    for (let i = 0; i < this.count; i++) {
-      const key = sortKeys[i] as number;
-      const own = kind[i] as number;
-      let at = i;
-      for (; at > 0; at--) {
-        const before = order[at - 1] as number;
-        const other = kind[before] as number;
-        if (other < own || (other === own && (sortKeys[before] as number) <= key)) break;
-        order[at] = before;
-      }
-      order[at] = i;
     }
   }
 }

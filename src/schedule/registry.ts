@@ -4,6 +4,7 @@
  */
 import { OptionError } from '../errors.js';
 import type { ExpertCache } from '../placement/expert-cache.js';
+import { BalancedScheduler } from './balanced.js';
 import { GpuOnDemandScheduler } from './baselines/gpu-on-demand.js';
 import { NdpOnlyScheduler } from './baselines/ndp-only.js';
 import { StaticSplitScheduler } from './baselines/static-split.js';
@@ -66,6 +67,11 @@ function oneOf(names: readonly string[]): string {
   return `one of ${names.map((name) => `"${name}"`).join(', ')}`;
 }
 
+registerScheduler({
+  name: 'balanced',
+  description: 'least makespan over GPU, NDP groups and transfers',
+  create: (shape) => new BalancedScheduler(shape),
+});
 registerScheduler({
   name: 'gpu-on-demand',
   description: 'every expert on the GPU, copied when routed',
