@@ -1,9 +1,9 @@
 /**
- * Which slab leaves VRAM first: lru, lfu, and score (decayed activation counts). Used by ExpertCache through the
+ * Which slab leaves VRAM first: lru, lfu, and score (decayed activation rates). Used by ExpertCache through the
  * registry at the end. A rule only ranks (layer, expert) pairs; which slots may be taken at all is the cache's to say.
  */
 import { OptionError } from '../errors.js';
-import { DecayedCounts } from './decayed-counts.js';
+import { ActivationRates } from './activation-rates.js';
 import type { ActiveExperts } from './residency.js';
 
 export interface Eviction {
@@ -21,9 +21,6 @@ export type EvictionEntry = {
   description: string;
   create(layers: number, numExperts: number): Eviction;
 };
-
-/** Tokens after which an activation has faded to 1/e; see bench/schedule-traces.mjs for the choice. */
-export const SCORE_HORIZON_TOKENS = 256;
 
 /** Least recently used (or admitted). */
 class LruEviction implements Eviction {
@@ -72,19 +69,19 @@ class LfuEviction implements Eviction {
   admit(): void {}
 }
 
-/** Lowest decayed activation count: how many tokens chose the expert, recent ones weighing more. */
+/** Lowest decayed activation rate: how often tokens choose the expert, recent ones weighing more. */
 class ScoreEviction implements Eviction {
   readonly name = 'score';
   readonly priorities: Float64Array;
-  private readonly counts: DecayedCounts;
+  private readonly activations: ActivationRates;
 
   constructor(layers: number, numExperts: number) {
-    this.counts = new DecayedCounts(layers, numExperts, SCORE_HORIZON_TOKENS);
-    this.priorities = this.counts.scores;
+    this.activations = new ActivationRates(layers, numExperts);
+    this.priorities = this.activations.rates;
   }
 
   observe(work: ActiveExperts, tokens: number): void {
-    this.counts.observe(work, tokens);
+    this.activations.observe(work, tokens);
   }
 
   admit(): void {}
@@ -110,7 +107,7 @@ registerEviction({
 });
 registerEviction({
   name: 'score',
-  description: 'lowest decayed activation count leaves first',
+  description: 'lowest decayed activation rate leaves first',
   create: (layers, numExperts) => new ScoreEviction(layers, numExperts),
 });
 

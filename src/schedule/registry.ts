@@ -9,6 +9,7 @@ import { GpuOnDemandScheduler } from './baselines/gpu-on-demand.js';
 import { NdpOnlyScheduler } from './baselines/ndp-only.js';
 import { StaticSplitScheduler } from './baselines/static-split.js';
 import type { PredictorEntry } from './predictors/predictor.js';
+import { PrefillPredictor } from './predictors/prefill.js';
 import { Prefetcher, type PrefetcherOptions } from './prefetcher.js';
 import type { Costs, Scheduler, SchedulerEntry, SchedulerShape } from './scheduler.js';
 
@@ -86,4 +87,10 @@ registerScheduler({
   name: 'static-split',
   description: 'the first experts of each layer on the GPU, the others near their memory',
   create: (shape) => new StaticSplitScheduler(shape),
+});
+
+registerPredictor({
+  name: 'prefill',
+  description: 'what the prompt activated, kept up to date in decode',
+  create: (layers, numExperts) => new PrefillPredictor(layers, numExperts),
 });
