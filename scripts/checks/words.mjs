@@ -18,7 +18,7 @@ const rules = [
   { pattern: /\bTODO\b(?!\(#\d+\))/, why: 'needs its issue, as in TODO(#12)' },
   { pattern: /@ts-(ignore|nocheck)\b/, why: 'switches the type check off' },
   { pattern: /\b(describe|test|it)\.only\(/, why: 'keeps the other tests from running', only: /^test\// },
-  { pattern: /(^|[^\w./])\/(home|root|Users|tmp)\/\w/, why: "is a path of one developer's machine" },
+  { pattern: /(^|[^\w./])\/(home|root|Users|work)\/\w/, why: "is a path of one developer's machine" },
 ];
 
 /**

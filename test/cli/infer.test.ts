@@ -3,7 +3,15 @@
  * addon, with a tiny checkpoint of the goldens. What each option does to the engine is tested elsewhere (test/unit, test/golden).
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -81,6 +89,17 @@ describe('a text', () => {
       onStart: (child) => child.stdout?.once('data', () => child.kill('SIGINT')),
     });
     expect([status, stderr]).toEqual([130, expect.stringContaining('end: cancelled')]);
+  });
+});
+
+describe.runIf(existsSync(path.join(root, 'models')))('the demo model, without any option', () => {
+  test('continues a story with words, the same ones for the same seed', async () => {
+    const argv = ['Once upon a time', '--max-tokens', '40', '--seed', '7', '--json'];
+    const [first, second] = await Promise.all([infer(argv), infer(argv)]);
+    expect([first.status, second.status]).toEqual([0, 0]);
+    const { text, tokenIds } = JSON.parse(first.stdout);
+    expect(JSON.parse(second.stdout).tokenIds).toEqual(tokenIds);
+    expect(text.match(/[a-z]{2,}/gi)?.length).toBeGreaterThan(15);
   });
 });
 

@@ -100,6 +100,16 @@ describe.skipIf(!existsSync(prebuilds))(
       expect(result.text.length).toBeGreaterThan(0);
     });
 
+    test.runIf(existsSync(path.join(root, 'models')))('brings the demo model along', () => {
+      const run = spawnSync(
+        path.join(user, 'node_modules/.bin/nearmoe'),
+        ['Once upon a time', '--max-tokens', '8', '--json'],
+        { cwd: user, env: environment, encoding: 'utf8' },
+      );
+      expect(run).toMatchObject({ status: 0 });
+      expect(JSON.parse(run.stdout).usage.completionTokens).toBe(8);
+    });
+
     test('is imported by its name', () => {
       const script =
         "import { loadModel, OptionError } from 'nearmoe'; await loadModel({ model: '', units: 1 })" +
