@@ -9,6 +9,7 @@ import { describeValue, PromptError, TokenizerError } from '../errors.js';
 import { createDecodeStream, type DecodeStream, type DecodeStreamOptions } from './decode-stream.js';
 import { isJsonObject, type JsonObject, readJsonObject } from './json-file.js';
 import { type PieceDecoder, pieceDecoder } from './token-pieces.js';
+import { checkedTokenizerJson } from './tokenizer-json.js';
 
 export type EncodeOptions = {
   /** Adds what the tokenizer's post-processor adds (a begin-of-text token, for instance). Default true. */
@@ -30,19 +31,7 @@ export class Tokenizer {
 
   /** From parsed files; `path` is named in errors. Throws TokenizerError. */
   constructor(tokenizerJson: JsonObject, tokenizerConfig: JsonObject, path: string) {
-    const json = {
-      normalizer: null,
-      pre_tokenizer: null,
-      post_processor: null,
-      decoder: null,
-      added_tokens: [],
-      ...tokenizerJson,
-    };
-    if (!isJsonObject(tokenizerJson.model)) {
-      throw new TokenizerError(
-        `${path}: expected an object \`model\`, got ${describeValue(tokenizerJson.model)}`,
-      );
-    }
+    const { json, highestId } = checkedTokenizerJson(tokenizerJson, path);
     try {
       this.#hub = new HubTokenizer(json, tokenizerConfig);
     } catch (cause) {
@@ -51,10 +40,7 @@ export class Tokenizer {
     this.#added = this.#hub.get_added_tokens_decoder();
     this.#pieces = pieceDecoder(json.decoder);
     this.specialTokens = readSpecialTokens(tokenizerConfig);
-    let highest = -1;
-    for (const id of this.#hub.get_vocab().values()) highest = Math.max(highest, id);
-    this.vocabSize = highest + 1;
-    if (this.vocabSize === 0) throw new TokenizerError(`${path}: expected a vocabulary, got an empty one`);
+    this.vocabSize = highestId + 1;
   }
 
   /** Reads tokenizer.json and, where it is there, tokenizer_config.json. Throws TokenizerError, ModelFormatError. */

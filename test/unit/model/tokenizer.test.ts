@@ -143,14 +143,33 @@ describe('tokenizer files', () => {
     [
       'no model',
       { ...tinyTokenizer(), model: undefined },
-      /t\.json: expected an object `model`, got nothing/,
+      /t\.json: `model`: expected an object, got nothing/,
     ],
-    ['an unknown model', { ...tinyTokenizer(), model: { type: 'Magic' } }, /Magic/],
+    [
+      'an unknown model',
+      { ...tinyTokenizer(), model: { type: 'Magic', vocab: { a: 0 } } },
+      /one of BPE, Unigram, WordPiece, got "Magic"/,
+    ],
     ['an unknown decoder', { ...tinyTokenizer(), decoder: { type: 'Magic' } }, /Magic/],
     [
       'no vocabulary',
       { ...tinyTokenizer(), added_tokens: [], model: { type: 'BPE', vocab: {}, merges: [] } },
-      /empty/,
+      /expected tokens, got none/,
+    ],
+    [
+      'an id of 2^31',
+      { ...tinyTokenizer(), added_tokens: [{ id: 2 ** 31, content: 'x' }] },
+      /an id from 0 to 4194304/,
+    ],
+    [
+      'an id that is a text',
+      { ...tinyTokenizer(), model: { type: 'BPE', vocab: { a: '0' }, merges: [] } },
+      /got "0"/,
+    ],
+    [
+      'an added token without text',
+      { ...tinyTokenizer(), added_tokens: [{ id: 1, content: '' }] },
+      /its content/,
     ],
     [
       'merges that are a number',
