@@ -22,7 +22,8 @@ __device__ float weight_value(const WeightView& w, uint32_t row, uint32_t col) {
     return bf16_bits_to_float(__ldg(reinterpret_cast<const unsigned short*>(group) + index));
   } else {
     const uint32_t block = col / kBlockColumns, k = col % kBlockColumns, lane = 4 * r + k % 4;
-    const uint8_t* codes = group + static_cast<size_t>(block) * kCodeBytes<F>;
+    const BlockPlace place = place_block<F>(group, w, static_cast<int>(block));
+    const uint8_t* codes = place.codes;
     unsigned code;
     if constexpr (Format<F>::kLowBits == 8) {
       code = __ldg(codes + (k / 4) * 64 + lane);
@@ -32,9 +33,8 @@ __device__ float weight_value(const WeightView& w, uint32_t row, uint32_t col) {
         code |= (__ldg(codes + 256 + (k / 16) * 64 + lane) >> (2 * (k % 16 / 4)) & 3u) << 4;
       }
     }
-    int sub;
-    const uint8_t* header = block_header<F>(group, w.header_offset, w.phase, static_cast<int>(block), sub);
-    const BlockScale s = Format<F>::block_scale(header, static_cast<int>(r), sub, static_cast<int>(k / 16));
+    const BlockScale s =
+        Format<F>::block_scale(place.header, static_cast<int>(r), place.sub, static_cast<int>(k / 16));
     const float product =
         __fmul_rn(s.scale, static_cast<float>(static_cast<signed char>(Format<F>::to_signed(code) & 0xffu)));
     return Format<F>::kHasMin ? __fadd_rn(product, s.min) : product;

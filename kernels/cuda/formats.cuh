@@ -65,7 +65,8 @@ __device__ __forceinline__ unsigned look_up(unsigned nibbles, unsigned t0, unsig
 template <>
 struct Format<DType::Q8_0> {
   static constexpr bool kQuantised = true;
-  static constexpr int kLowBits = 8, kHighBits = 0, kSubs = 1, kHalves = 1, kHeaderBytes = 32;
+  static constexpr int kLowBits = 8, kHighBits = 0, kSubs = 1, kHalves = 1, kHeaderBytes = 32,
+                       kRecordSupers = 2;
   static constexpr bool kHasMin = false;
   static __device__ __forceinline__ unsigned to_signed(unsigned codes) { return codes ^ 0x80808080u; }
   static __device__ __forceinline__ BlockScale block_scale(const uint8_t* header, int row, int, int) {
@@ -77,7 +78,8 @@ struct Format<DType::Q8_0> {
 template <>
 struct Format<DType::Q4_0> {
   static constexpr bool kQuantised = true;
-  static constexpr int kLowBits = 4, kHighBits = 0, kSubs = 1, kHalves = 1, kHeaderBytes = 32;
+  static constexpr int kLowBits = 4, kHighBits = 0, kSubs = 1, kHalves = 1, kHeaderBytes = 32,
+                       kRecordSupers = 2;
   static constexpr bool kHasMin = false;
   // code + 0x78 never carries; flipping the top bit then subtracts 128.
   static __device__ __forceinline__ unsigned to_signed(unsigned codes) {
@@ -92,7 +94,8 @@ struct Format<DType::Q4_0> {
 template <>
 struct Format<DType::MXFP4> {
   static constexpr bool kQuantised = true;
-  static constexpr int kLowBits = 4, kHighBits = 0, kSubs = 1, kHalves = 1, kHeaderBytes = 16;
+  static constexpr int kLowBits = 4, kHighBits = 0, kSubs = 1, kHalves = 1, kHeaderBytes = 16,
+                       kRecordSupers = 4;
   static constexpr bool kHasMin = false;
   static __device__ __forceinline__ unsigned to_signed(unsigned codes) {
     return look_up(codes, 0x03020100u, 0x0c080604u, 0xfdfeff00u, 0xf4f8fafcu);
@@ -108,7 +111,8 @@ struct Format<DType::MXFP4> {
 template <>
 struct Format<DType::Q4_K> {
   static constexpr bool kQuantised = true;
-  static constexpr int kLowBits = 4, kHighBits = 0, kSubs = 8, kHalves = 1, kHeaderBytes = 256;
+  static constexpr int kLowBits = 4, kHighBits = 0, kSubs = 8, kHalves = 1, kHeaderBytes = 256,
+                       kRecordSupers = 1;
   static constexpr bool kHasMin = true;
   static __device__ __forceinline__ unsigned to_signed(unsigned codes) { return codes; }
   static __device__ __forceinline__ BlockScale block_scale(const uint8_t* header, int row, int sub, int) {
@@ -133,7 +137,8 @@ struct Format<DType::Q4_K> {
 template <>
 struct Format<DType::Q6_K> {
   static constexpr bool kQuantised = true;
-  static constexpr int kLowBits = 4, kHighBits = 2, kSubs = 8, kHalves = 2, kHeaderBytes = 288;
+  static constexpr int kLowBits = 4, kHighBits = 2, kSubs = 8, kHalves = 2, kHeaderBytes = 288,
+                       kRecordSupers = 2;
   static constexpr bool kHasMin = false;
   static __device__ __forceinline__ unsigned to_signed(unsigned codes) {
     return (codes + 0x60606060u) ^ 0x80808080u;
@@ -150,13 +155,30 @@ struct Format<DType::Q6_K> {
 template <DType F>
 constexpr int kCodeBytes = 64 * (Format<F>::kLowBits + Format<F>::kHighBits);
 
-/// Header of block `b` of a group, and the block's place in its superblock.
+/// Where a group keeps one block: its codes, the header of its superblock, and its place in that superblock.
+struct BlockPlace {
+  const uint8_t* codes;
+  const uint8_t* header;
+  int sub;
+};
+
+/// The same arithmetic as packed_record of kernels/quant_format.h: a group is a sequence of records, each the
+/// headers of kRecordSupers superblocks (fewer in the last one, filled up to 64 bytes) and then the codes of
+/// their blocks.
 template <DType F>
-__device__ __forceinline__ const uint8_t* block_header(const uint8_t* group, uint32_t header_offset,
-                                                       uint32_t phase, int b, int& sub) {
-  const int place = static_cast<int>(phase) + b;
-  sub = Format<F>::kSubs == 1 ? 0 : place % Format<F>::kSubs;
-  return group + header_offset + static_cast<size_t>(place / Format<F>::kSubs) * Format<F>::kHeaderBytes;
+__device__ __forceinline__ BlockPlace place_block(const uint8_t* group, const WeightView& w, int b) {
+  using Q = Format<F>;
+  constexpr int kRecordBlocks = Q::kRecordSupers * Q::kSubs;
+  constexpr int kRecordBytes = Q::kRecordSupers * Q::kHeaderBytes + kRecordBlocks * kCodeBytes<F>;
+  const int phase = Q::kSubs == 1 ? 0 : static_cast<int>(w.phase);
+  const int place = phase + b, record = place / kRecordBlocks;
+  const uint8_t* start =
+      group + static_cast<ptrdiff_t>(record) * kRecordBytes - (record > 0 ? phase * kCodeBytes<F> : 0);
+  const int supers = min(static_cast<int>(w.superblocks) - record * Q::kRecordSupers, Q::kRecordSupers);
+  const int first_block = record > 0 ? record * kRecordBlocks - phase : 0;
+  const int super = place / Q::kSubs - record * Q::kRecordSupers;
+  return {start + (supers * Q::kHeaderBytes + 63) / 64 * 64 + (b - first_block) * kCodeBytes<F>,
+          start + super * Q::kHeaderBytes, Q::kSubs == 1 ? 0 : place % Q::kSubs};
 }
 
 /// Calls f with the format as a template argument; cudaErrorInvalidValue where the GPU has no kernels for it.

@@ -78,7 +78,8 @@ template <DType F>
 __device__ __forceinline__ QuantisedFragment<F> load_quantised(const uint8_t* group, const WeightView& w,
                                                                int b, int g, int t) {
   using Q = Format<F>;
-  const uint8_t* codes = group + static_cast<size_t>(b) * kCodeBytes<F>;
+  const BlockPlace place = place_block<F>(group, w, b);
+  const uint8_t* codes = place.codes;
   QuantisedFragment<F> out;
   const auto pair = [&](int vector) {
     return __ldg(reinterpret_cast<const uint2*>(codes + vector * 64) + g);
@@ -103,12 +104,11 @@ __device__ __forceinline__ QuantisedFragment<F> load_quantised(const uint8_t* gr
     out.a[2] = Q::to_signed((low.x >> 4 & 0x0f0f0f0fu) | high[1].x);
     out.a[3] = Q::to_signed((low.y >> 4 & 0x0f0f0f0fu) | high[1].y);
   }
-  int sub;
-  const uint8_t* header = block_header<F>(group, w.header_offset, w.phase, b, sub);
 #pragma unroll
   for (int row = 0; row < 2; ++row) {
-    out.scale[row][0] = Q::block_scale(header, 2 * g + row, sub, 0);
-    out.scale[row][1] = Q::kHalves == 2 ? Q::block_scale(header, 2 * g + row, sub, 1) : out.scale[row][0];
+    out.scale[row][0] = Q::block_scale(place.header, 2 * g + row, place.sub, 0);
+    out.scale[row][1] =
+        Q::kHalves == 2 ? Q::block_scale(place.header, 2 * g + row, place.sub, 1) : out.scale[row][0];
   }
   return out;
 }

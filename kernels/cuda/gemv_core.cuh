@@ -107,22 +107,21 @@ __device__ __forceinline__ void add_quantised_step(const WeightView& w, const ui
   const int quad = k8Bit ? lane >> 2 : lane >> 2 & 3;
   const int b = k8Bit ? step : 2 * step + (lane >> 4);
   if (b >= blocks) return;
-  const uint8_t* codes = group + static_cast<size_t>(b) * kCodeBytes<F>;
+  const BlockPlace place = place_block<F>(group, w, b);
+  const uint8_t* codes = place.codes;
   const uint4 packed = __ldg(reinterpret_cast<const uint4*>(codes) + quad * 4 + row_quad);
   const unsigned words[4] = {packed.x, packed.y, packed.z, packed.w};
   const uint4 high0 = high_plane<F>(codes, 0, quad, row_quad),
               high1 = high_plane<F>(codes, 1, quad, row_quad);
   const unsigned high[2][4] = {{high0.x, high0.y, high0.z, high0.w}, {high1.x, high1.y, high1.z, high1.w}};
-  int sub;
-  const uint8_t* header = block_header<F>(group, w.header_offset, w.phase, b, sub);
   int first[4], second[4];
   BlockScale s0[4], s1[4];
 #pragma unroll
   for (int r = 0; r < 4; ++r) {
     first[r] = static_cast<int>(Q::to_signed(k8Bit ? words[r] : (words[r] & 0x0f0f0f0fu) | high[0][r]));
     second[r] = k8Bit ? 0 : static_cast<int>(Q::to_signed((words[r] >> 4 & 0x0f0f0f0fu) | high[1][r]));
-    s0[r] = Q::block_scale(header, 4 * row_quad + r, sub, 0);
-    s1[r] = Q::kHalves == 2 ? Q::block_scale(header, 4 * row_quad + r, sub, 1) : s0[r];
+    s0[r] = Q::block_scale(place.header, 4 * row_quad + r, place.sub, 0);
+    s1[r] = Q::kHalves == 2 ? Q::block_scale(place.header, 4 * row_quad + r, place.sub, 1) : s0[r];
   }
 #pragma unroll
   for (int t = 0; t < TOK; ++t) {

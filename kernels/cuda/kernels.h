@@ -32,9 +32,9 @@ inline constexpr uint32_t kKvTokens = 32;
 struct WeightView {
   const uint8_t* data;
   uint32_t rows, cols;
-  uint32_t group_bytes;    ///< of one group of 16 rows
-  uint32_t header_offset;  ///< of the scales inside a group (quantised formats)
-  uint32_t phase;          ///< blocks of the first superblock that precede the matrix
+  uint32_t group_bytes;  ///< of one group of 16 rows
+  uint32_t superblocks;  ///< touched by a row (quantised formats)
+  uint32_t phase;        ///< blocks of the first superblock that precede the matrix
 };
 
 /// Input rows in the forms that consumers want; null where not wanted. Row t begins at t * stride.
@@ -233,7 +233,7 @@ struct ExpertSlice {
   const uint8_t* down;
   uint32_t rows;           ///< of gate and up = columns of down
   uint32_t hidden_offset;  ///< of its first value in a row of hidden, a multiple of 32
-  uint32_t down_group_bytes, down_header_offset, down_phase;
+  uint32_t down_group_bytes, down_superblocks, down_phase;
   uint32_t unused;
 };
 /// An expert as kernels see it; one per VRAM slot, and one for each dense block and shared expert.

@@ -85,7 +85,8 @@ struct UnseenByTsan {
 // All of this belongs to the launch under way; run_kernel holds `launch_lock` meanwhile.
 std::mutex launch_lock;
 FiberStack main_stack;
-std::vector<std::unique_ptr<Fiber>> fibers;
+std::vector<std::unique_ptr<Fiber>> pool;
+Fiber* fibers[kMaxThreads];  // of the block under way
 Fiber* current;
 Warp warps[kMaxThreads / 32];
 int num_threads, num_exited;
@@ -93,8 +94,20 @@ int num_threads, num_exited;
 const std::function<void()>* kernel_body;
 std::string error;
 uint64_t random_state;
-// What TSan is told to synchronise on; TSan itself sees no fiber switch as order.
-[[maybe_unused]] char barrier_sync[2], warp_sync[kMaxThreads / 32][2], done_sync;
+
+// What TSan is told to synchronise on; it sees no order in a fiber switch. Blocks synchronise on addresses of
+// their own (addresses only, nothing is stored there), else a barrier would order a block after those that
+// ran before it.
+struct BlockSync {
+  char barrier[2], warp[kMaxThreads / 32][2];
+};
+constexpr size_t kBlockSyncs = 4096;
+[[maybe_unused]] BlockSync block_syncs[kBlockSyncs];
+[[maybe_unused]] BlockSync* sync_of_block = block_syncs;
+[[maybe_unused]] char launch_sync, done_sync;
+// Thread i of a block is fiber first_fiber + i (modulo): ThreadSanitizer keeps a fiber's own accesses in
+// order, so the same thread of the next block must be another fiber.
+size_t first_fiber;
 
 uint64_t next_random() {  // splitmix64
   uint64_t z = (random_state += 0x9e3779b97f4a7c15u);
@@ -130,6 +143,7 @@ void switch_to(FiberStack& from, FiberStack& to, bool last) {
 
 void fiber_entry() {
   fiber_started(main_stack);
+  TSAN_ONLY(__tsan_acquire(&launch_sync);)
   (*kernel_body)();
   current->state = State::Done;
   ++num_exited;
@@ -165,7 +179,7 @@ bool same_collective(const Fiber& a, const Fiber& b) {
 void complete_warp_op(int warp, uint32_t active, const Fiber& first) {
   void* arguments[32] = {};
   each_lane(active, [&](int lane) {
-    const Fiber& fiber = *fibers[static_cast<size_t>(warp * 32 + lane)];
+    const Fiber& fiber = *fibers[warp * 32 + lane];
     if (!same_collective(fiber, first)) {
       set_error(
           "divergent collectives: thread %d is at %s (%s:%d, mask %08x), thread %d at %s (%s:%d, mask %08x)",
@@ -178,14 +192,14 @@ void complete_warp_op(int warp, uint32_t active, const Fiber& first) {
     const UnseenByTsan unseen;
     first.op(arguments, active);
   }
-  each_lane(active, [&](int lane) { fibers[static_cast<size_t>(warp * 32 + lane)]->state = State::Ready; });
+  each_lane(active, [&](int lane) { fibers[warp * 32 + lane]->state = State::Ready; });
   warps[warp].waiting &= ~active;
 }
 
 /// A lane returned: it may have been the last one that others waited for.
 void complete_waiting(int warp) {
   for (uint32_t waiting = warps[warp].waiting; waiting; waiting &= waiting - 1) {
-    Fiber& fiber = *fibers[static_cast<size_t>(warp * 32 + std::countr_zero(waiting))];
+    Fiber& fiber = *fibers[warp * 32 + std::countr_zero(waiting)];
     const uint32_t need = fiber.mask & warps[warp].live;
     if (fiber.state == State::AtWarp && !(need & ~warps[warp].waiting)) complete_warp_op(warp, need, fiber);
   }
@@ -199,7 +213,7 @@ void run_warp(int warp) {
     ran = false;
     permute(order, static_cast<size_t>(n));
     for (int k = 0; k < n && error.empty(); ++k) {
-      Fiber& fiber = *fibers[static_cast<size_t>(warp * 32 + order[k])];
+      Fiber& fiber = *fibers[warp * 32 + order[k]];
       if (fiber.state != State::Ready) continue;
       resume(fiber);
       ran = true;
@@ -214,9 +228,9 @@ void describe_deadlock() {
   std::string text = "deadlock:";
   int shown = 0;
   for (int i = 0; i < num_threads && shown < 12; ++i) {
-    const Fiber& fiber = *fibers[static_cast<size_t>(i)];
+    const Fiber& fiber = *fibers[i];
     if (i > 0) {
-      const Fiber& before = *fibers[static_cast<size_t>(i) - 1];
+      const Fiber& before = *fibers[i - 1];
       if (fiber.state == before.state && fiber.line == before.line) continue;
     }
     char line[300];
@@ -234,11 +248,11 @@ void describe_deadlock() {
 
 /// All threads wait at a barrier or are done: checks that it is the same one, and opens it.
 void release_block() {
-  const auto begin = fibers.begin(), end = begin + num_threads;
-  const auto is_waiting = [](const auto& fiber) { return fiber->state != State::Done; };
+  Fiber **begin = fibers, **end = begin + num_threads;
+  const auto is_waiting = [](const Fiber* fiber) { return fiber->state != State::Done; };
   const Fiber& first = **std::find_if(begin, end, is_waiting);
   int count = 0, live = 0;
-  for (auto it = begin; it != end; ++it) {
+  for (Fiber** it = begin; it != end; ++it) {
     const Fiber& fiber = **it;
     if (!is_waiting(*it)) continue;
     if (fiber.line != first.line || fiber.block_op != first.block_op ||
@@ -256,7 +270,7 @@ void release_block() {
   const int result = first.block_op == BlockOp::Count ? count
                      : first.block_op == BlockOp::And ? count == live
                                                       : count > 0;
-  for (auto it = begin; it != end; ++it) {
+  for (Fiber** it = begin; it != end; ++it) {
     if (!is_waiting(*it)) continue;
     (*it)->state = State::Ready;
     (*it)->result = result;
@@ -267,7 +281,10 @@ void run_block() {
   num_exited = barrier_phase = 0;
   const int num_warps = (num_threads + 31) / 32;
   int order[kMaxThreads / 32];
-  for (int i = 0; i < num_threads; ++i) start(*fibers[static_cast<size_t>(i)], i);
+  for (int i = 0; i < num_threads; ++i) {
+    fibers[i] = pool[(first_fiber + static_cast<size_t>(i)) % pool.size()].get();
+    start(*fibers[i], i);
+  }
   for (int w = 0; w < num_warps; ++w) {
     const int lanes = std::min(32, num_threads - w * 32);
     warps[w] = {lanes == 32 ? ~0u : (1u << lanes) - 1, 0};
@@ -277,7 +294,7 @@ void run_block() {
     for (int k = 0; k < num_warps && error.empty(); ++k) run_warp(order[k]);
     if (!error.empty() || num_exited == num_threads) return;
     for (int i = 0; i < num_threads; ++i) {
-      if (fibers[static_cast<size_t>(i)]->state == State::AtWarp) return describe_deadlock();
+      if (fibers[i]->state == State::AtWarp) return describe_deadlock();
     }
     release_block();
     barrier_phase ^= 1;
@@ -327,7 +344,7 @@ void warp_op(const char* what, uint32_t mask, WarpOp op, void* argument, [[maybe
   fiber.state = State::AtWarp;
   if (!(mask & bit))
     fail("%s (%s:%d): thread %d is not in its own mask %08x", what, file, line, fiber.index, mask);
-  TSAN_ONLY(if (fence == Fence::Yes) __tsan_release(&warp_sync[warp][fiber.warp_phase & 1]);)
+  TSAN_ONLY(if (fence == Fence::Yes) __tsan_release(&sync_of_block->warp[warp][fiber.warp_phase & 1]);)
   warps[warp].waiting |= bit;
   const uint32_t need = mask & warps[warp].live;
   if (!(need & ~warps[warp].waiting)) {
@@ -335,7 +352,7 @@ void warp_op(const char* what, uint32_t mask, WarpOp op, void* argument, [[maybe
   } else {
     yield();
   }
-  TSAN_ONLY(if (fence == Fence::Yes) __tsan_acquire(&warp_sync[warp][fiber.warp_phase++ & 1]);)
+  TSAN_ONLY(if (fence == Fence::Yes) __tsan_acquire(&sync_of_block->warp[warp][fiber.warp_phase++ & 1]);)
 }
 
 int block_op(int predicate, BlockOp op, const char* file, int line) {
@@ -347,9 +364,9 @@ int block_op(int predicate, BlockOp op, const char* file, int line) {
   fiber.predicate = predicate;
   fiber.block_op = op;
   fiber.state = State::AtBlock;
-  TSAN_ONLY(const int phase = barrier_phase; __tsan_release(&barrier_sync[phase]);)
+  TSAN_ONLY(const int phase = barrier_phase; __tsan_release(&sync_of_block->barrier[phase]);)
   yield();
-  TSAN_ONLY(__tsan_acquire(&barrier_sync[phase]);)
+  TSAN_ONLY(__tsan_acquire(&sync_of_block->barrier[phase]);)
   return fiber.result;
 }
 
@@ -411,8 +428,9 @@ std::string run_kernel(const char* name, dim3 grid, dim3 block, size_t dynamic_s
   const size_t num_blocks = size_t{grid.x} * grid.y * grid.z;
   kernel_body = &body;
   random_state = options.seed;
-  while (error.empty() && fibers.size() < static_cast<size_t>(num_threads))
-    fibers.push_back(std::make_unique<Fiber>());
+  while (error.empty() && pool.size() < static_cast<size_t>(num_threads)) {
+    pool.push_back(std::make_unique<Fiber>());
+  }
   adopt_thread(main_stack);
   std::vector<uint32_t> order(error.empty() ? num_blocks : 0);
   permute(order.data(), order.size());
@@ -420,6 +438,8 @@ std::string run_kernel(const char* name, dim3 grid, dim3 block, size_t dynamic_s
   for (const uint32_t i : order) {
     blockIdx = {i % grid.x, i / grid.x % grid.y, i / (grid.x * grid.y)};
     begin_block_memory(dynamic_shared_bytes, shared_limit);
+    TSAN_ONLY(__tsan_release(&launch_sync); first_fiber += 33;
+              if (++sync_of_block == block_syncs + kBlockSyncs) sync_of_block = block_syncs;)
     try {
       run_block();
     } catch (const LaunchFailed&) {

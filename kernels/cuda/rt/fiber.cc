@@ -13,7 +13,6 @@ extern "C" void __asan_unpoison_memory_region(void const volatile* p, size_t n);
 #endif
 #ifdef GPU_HOST_TSAN
 extern "C" void* __tsan_create_fiber(unsigned);
-extern "C" void __tsan_destroy_fiber(void*);
 extern "C" void __tsan_switch_to_fiber(void*, unsigned);
 extern "C" void* __tsan_get_current_fiber();
 #endif
@@ -103,19 +102,7 @@ void map_stack(FiberStack& fiber) {
 
 }  // namespace
 
-void release_fiber(FiberStack& fiber) {
-#ifdef GPU_HOST_TSAN
-  if (fiber.tsan_fiber) __tsan_destroy_fiber(fiber.tsan_fiber);
-  fiber.tsan_fiber = nullptr;
-#endif
-  if (fiber.stack) munmap(fiber.stack, fiber.stack_bytes);
-  fiber.stack = nullptr;
-}
-
 void prepare_fiber(FiberStack& fiber, int index, void (*entry)()) {
-#ifdef GPU_HOST_TSAN
-  release_fiber(fiber);  // a fresh stack and TSan fiber for each block, so that blocks are unordered too
-#endif
   if (!fiber.stack) map_stack(fiber);
 #ifdef GPU_HOST_ASAN
   __asan_unpoison_memory_region(fiber.stack + kPage, kStackBytes - kPage);
@@ -144,7 +131,7 @@ void prepare_fiber(FiberStack& fiber, int index, void (*entry)()) {
 #endif
 #endif
 #ifdef GPU_HOST_TSAN
-  fiber.tsan_fiber = __tsan_create_fiber(0);  // last: it knows all that this thread did before
+  if (!fiber.tsan_fiber) fiber.tsan_fiber = __tsan_create_fiber(0);
 #endif
 }
 

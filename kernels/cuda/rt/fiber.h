@@ -26,8 +26,6 @@ struct FiberStack {
 
 /// Makes `fiber` start at `entry` when it is next switched to. `index` staggers stacks over cache sets.
 void prepare_fiber(FiberStack& fiber, int index, void (*entry)());
-/// Gives the fiber's stack back.
-void release_fiber(FiberStack& fiber);
 /// First call on a fresh fiber; tells ASan of it.
 void fiber_started(FiberStack& main);
 /// Names the calling thread's own stack as `main`.

@@ -5,17 +5,25 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <vector>
 
 #ifdef GPU_HOST_ASAN
 extern "C" void __asan_poison_memory_region(void const volatile* p, size_t n);
 extern "C" void __asan_unpoison_memory_region(void const volatile* p, size_t n);
 #endif
+#ifdef GPU_HOST_TSAN
+extern "C" void AnnotateIgnoreWritesBegin(const char*, int);
+extern "C" void AnnotateIgnoreWritesEnd(const char*, int);
+#endif
 
 namespace gpu_host {
 namespace {
 
+#ifdef GPU_HOST_TSAN
+// Every block of a launch gets addresses of its own, so that blocks' accesses are not mixed up.
+constexpr size_t kArenaBytes = size_t{1} << 30;
+#else
 constexpr size_t kArenaBytes = 512 << 10;
+#endif
 constexpr size_t kGap = 128;  // at least so much poison behind every variable
 constexpr int kMaxVariables = 64;
 // Floats, halves and bf16 read it as NaN, integers as far out of range.
@@ -32,9 +40,25 @@ int num_variables;
 char* arena;
 char* arena_top;
 size_t used, allowed;
-std::vector<char*> retired;  // ThreadSanitizer: one arena a block, so that blocks' accesses are not mixed up
 
 size_t padded(size_t bytes) { return (bytes + 2 * kGap - 1) / kGap * kGap; }
+
+void map_arena() {
+  void* p =
+      mmap(nullptr, kArenaBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) std::abort();
+  arena = arena_top = static_cast<char*>(p);
+}
+
+void poison(char* data, size_t bytes) {
+#ifdef GPU_HOST_TSAN
+  AnnotateIgnoreWritesBegin("", 0);  // no write of the fiber that happens to come first
+#endif
+  std::memset(data, kPoison, bytes);
+#ifdef GPU_HOST_TSAN
+  AnnotateIgnoreWritesEnd("", 0);
+#endif
+}
 
 char* take(const void* site, size_t bytes) {
   used += bytes;
@@ -43,7 +67,11 @@ char* take(const void* site, size_t bytes) {
   char* data = arena_top;
   arena_top += padded(bytes);
 #ifdef GPU_HOST_ASAN
-  __asan_unpoison_memory_region(data, bytes);
+  __asan_unpoison_memory_region(data, padded(bytes));
+  poison(data, padded(bytes));
+  __asan_poison_memory_region(data + bytes, padded(bytes) - bytes);
+#else
+  poison(data, padded(bytes));
 #endif
   variables[num_variables++] = {site, data, bytes};
   return data;
@@ -52,25 +80,16 @@ char* take(const void* site, size_t bytes) {
 }  // namespace
 
 void begin_block_memory(size_t dynamic_bytes, size_t limit) {
+  if (!arena) map_arena();
 #ifdef GPU_HOST_TSAN
-  if (arena) retired.push_back(arena);
-  arena = nullptr;
+  if (arena_top + 4 * limit > arena + kArenaBytes) end_launch_memory();
+  if (!arena) map_arena();
+#else
+  arena_top = arena;
 #endif
-  if (!arena) {
-    void* p = mmap(nullptr, kArenaBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                   -1, 0);
-    if (p == MAP_FAILED) std::abort();
-    arena = static_cast<char*>(p);
-    arena_top = arena + (limit + (limit >> 1) < kArenaBytes ? limit + (limit >> 1) : kArenaBytes);
-  }
-#ifdef GPU_HOST_ASAN
-  __asan_unpoison_memory_region(arena, kArenaBytes);
-#endif
-  std::memset(arena, kPoison, static_cast<size_t>(arena_top - arena));
 #ifdef GPU_HOST_ASAN
   __asan_poison_memory_region(arena, kArenaBytes);
 #endif
-  arena_top = arena;
   num_variables = 0;
   used = 0;
   allowed = limit;
@@ -94,8 +113,10 @@ std::string check_block_memory() {
 }
 
 void end_launch_memory() {
-  for (char* p : retired) munmap(p, kArenaBytes);
-  retired.clear();
+#ifdef GPU_HOST_TSAN
+  if (arena) munmap(arena, kArenaBytes);
+  arena = nullptr;
+#endif
 }
 
 void* find_or_make_variable(const void* site, size_t bytes) {
