@@ -6,6 +6,8 @@ import type { NativeCpuInfo } from '../binding.js';
 import { OptionError } from '../errors.js';
 import type { ModelSpec } from '../model/model-spec.js';
 import { type EngineOptions, type KvDtype, LOAD_DEFAULTS, sizeBytes } from '../options.js';
+import { evictionEntries } from '../placement/eviction.js';
+import { prefetchNames, schedulerEntries } from '../schedule/registry.js';
 import { kvBlockCount } from './engine.js';
 
 export type Settings = {
@@ -43,6 +45,9 @@ export function resolveSettings(options: EngineOptions, model: ModelFacts, cpu: 
     ...LOAD_DEFAULTS,
     ...(Object.fromEntries(given) as EngineOptions),
   };
+  checkName('policy', policy, schedulerEntries());
+  checkName('prefetch', prefetch, prefetchNames());
+  checkName('cachePolicy', cachePolicy, evictionEntries());
   // No CUDA backend answers here, so 'auto' finds no GPU.
   const gpu = rest.gpu === 'host' ? 'host' : 'off';
   const gpuThreads = gpu === 'host' ? rest.gpuThreads : 0;
@@ -94,4 +99,11 @@ function contextOf(options: EngineOptions, maxPositions: number) {
   }
   const kvTokens = options.kvTokens ?? Math.max(maxContext, DEFAULT_CONTEXT);
   return { maxContext, kvBlocks: kvBlockCount(kvTokens, maxContext) };
+}
+
+/** Names are checked before anything is loaded, also where there is no GPU lane to use them. */
+function checkName(option: string, name: string, known: readonly (string | { name: string })[]): void {
+  const names = known.map((entry) => (typeof entry === 'string' ? entry : entry.name));
+  if (names.includes(name)) return;
+  throw new OptionError(option, `one of ${names.map((each) => `"${each}"`).join(', ')}`, name);
 }
