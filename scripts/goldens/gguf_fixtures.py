@@ -1,5 +1,6 @@
 """Writes test/fixtures/gguf/: a tiny random model of each family as GGUF, by gguf-py, with the config.json that
-transformers wrote for it and what gguf-py reads back; a split model; tensors of every supported type.
+transformers wrote for it and what gguf-py reads back; a split model; tensors of every supported type;
+the golden checkpoints.
 Read by test/unit/model/gguf*.test.ts.
 
 Usage: python scripts/goldens/gguf_fixtures.py   (needs torch, transformers, safetensors, gguf)
@@ -189,12 +190,23 @@ def write_split():
     print("wrote", *sorted(path.name for path in OUT.glob("split*")))
 
 
+def write_goldens():
+    """The golden checkpoints themselves, in float32: their recorded tokens must come out of these files too."""
+    goldens = FIXTURES.parent / "golden" / "fixtures"
+    (OUT / "golden").mkdir(exist_ok=True)
+    for model_type, *_ in MODELS:
+        path = OUT / "golden" / f"{model_type}.gguf"
+        convert(goldens / model_type, path, "f32", pre="gpt-2")
+        print(f"wrote golden/{path.name}: {path.stat().st_size} bytes")
+
+
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     for model in MODELS:
         write_model(*model)
     write_types()
     write_split()
+    write_goldens()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-from safetensors.numpy import load_file
+from safetensors.torch import load_file
 
 ARCHITECTURES = {
     "qwen3_moe": gguf.MODEL_ARCH.QWEN3MOE,
@@ -114,6 +114,11 @@ def add_parameters(writer, config, rope):
             add(config[key])
     if config["model_type"] == "phimoe":
         writer.add_sliding_window(config.get("sliding_window") or 0)
+        # llama.cpp knows neither; its Phi models route and scale by its own constants.
+        writer.add_float32("phimoe.router_jitter_noise", config["router_jitter_noise"])
+        for key in ("short_mscale", "long_mscale"):
+            if key in rope:
+                writer.add_float32(f"phimoe.rope.scaling.{key}", rope[key])
     add_rope(writer, config, rope)
 
 
@@ -123,6 +128,9 @@ def add_rope(writer, config, rope):
     if kind in ("linear", "yarn"):
         writer.add_rope_scaling_type(gguf.RopeScalingType(kind))
         writer.add_rope_scaling_factor(rope["factor"])
+        if rope.get("beta_fast"):
+            writer.add_rope_scaling_yarn_beta_fast(rope["beta_fast"])
+            writer.add_rope_scaling_yarn_beta_slow(rope["beta_slow"])
     if "original_max_position_embeddings" in rope:
         writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
     if kind == "longrope":
@@ -177,7 +185,7 @@ def convert(folder, out, type_name="f32", tokenizer=None, pre="qwen2", chat_temp
     config = json.loads((folder / "config.json").read_text())
     tensors = {}
     for file in sorted(folder.glob("*.safetensors")):
-        tensors.update(load_file(file))
+        tensors.update({name: value.float().numpy() for name, value in load_file(file).items()})
     if config.get("tie_word_embeddings"):
         tensors.pop("lm_head.weight", None)
     if tokenizer is None:

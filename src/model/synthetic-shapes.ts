@@ -38,5 +38,3 @@ export const SYNTHETIC_SHAPES = {
     rope_theta: 1000000,
   },
 } as const;
-
-export type SyntheticShape = keyof typeof SYNTHETIC_SHAPES;

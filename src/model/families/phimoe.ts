@@ -90,6 +90,8 @@ export const phimoe: Family = {
   gguf: {
     architecture: 'phimoe',
     ropeStyle: 'neox',
+    // Only our own converter records it.
+    keys: { router_jitter_noise: 'router_jitter_noise' },
     defaults: ({ tensors, integer }) => ({
       attention_bias: tensors.has('blk.0.attn_q.bias'),
       lm_head_bias: tensors.has('output.bias'),

@@ -27,8 +27,9 @@ export function readRopeParameters(metadata: GgufMetadata, tensors: TensorIndex,
       short_factor: readFactors(tensors, ROPE_FACTORS_SHORT),
       long_factor: readFactors(tensors, ROPE_FACTORS_LONG),
       attention_factor: factor,
-      short_mscale: factor,
-      long_mscale: factor,
+      // Keys of our own converter; others leave Phi's mscales out and record what LongRoPE computes from the lengths.
+      short_mscale: metadata.number(key('scaling.short_mscale')) ?? factor,
+      long_mscale: metadata.number(key('scaling.long_mscale')) ?? factor,
     };
   }
   if (tensors.has(ROPE_FREQS)) {
