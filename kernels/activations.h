@@ -25,6 +25,8 @@ static_assert(sizeof(Q8Meta) == 32);
 inline constexpr float kQ8Smallest = 0x1p-119f;
 
 /// Bytes of the int8 values of a row, filled up with zeros.
-constexpr size_t q8_value_bytes(size_t cols) { return (cols + kAlignment - 1) / kAlignment * kAlignment; }
+static constexpr size_t q8_value_bytes(size_t cols) {
+  return (cols + kAlignment - 1) / kAlignment * kAlignment;
+}
 
 }  // namespace nearmoe

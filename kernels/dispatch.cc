@@ -50,12 +50,11 @@ constexpr unsigned kAvxState = 0x6, kAvx512State = 0xe6, kTileState = 0x60000;
 
 [[maybe_unused]] bool runs_avxvnni() { return runs_avx2() && has(cpuid(7, 1).eax, 4); }
 
-/// F, DQ, BW, VL, VNNI and BF16.
+/// F, DQ, BW, VL and VNNI.
 [[maybe_unused]] bool runs_avx512() {
   const CpuidLeaf features = cpuid(7, 0);
   return runs_avx2() && has(features.ebx, 16) && has(features.ebx, 17) && has(features.ebx, 30) &&
-         has(features.ebx, 31) && has(features.ecx, 11) && has(cpuid(7, 1).eax, 5) &&
-         (saved_state() & kAvx512State) == kAvx512State;
+         has(features.ebx, 31) && has(features.ecx, 11) && (saved_state() & kAvx512State) == kAvx512State;
 }
 
 /// AMX tiles with int8; Linux hands out the tile state only to processes that ask for it.
@@ -84,28 +83,44 @@ constexpr unsigned kAvxState = 0x6, kAvx512State = 0xe6, kTileState = 0x60000;
 }
 #endif
 
+/// A table that differs from its base ISA in name and matmul.
+[[maybe_unused]] OpTable with_matmul(const OpTable& base, const char* isa, MatmulFunction matmul) {
+  OpTable table = base;
+  table.isa = isa;
+  table.matmul = matmul;
+  return table;
+}
+
 struct Candidate {
-  const OpTable* table;
+  const OpTable& (*table)();
   bool (*runs)();
 };
 
 // Slowest first.
 constexpr Candidate kCandidates[] = {
-    {&kScalarOps, [] { return true; }},
+    {[]() -> const OpTable& { return kScalarOps; }, [] { return true; }},
 #if defined(NEARMOE_HAVE_AVX2)
-    {&kAvx2Ops, runs_avx2},
+    {[]() -> const OpTable& { return kAvx2Ops; }, runs_avx2},
 #endif
-#if defined(NEARMOE_HAVE_AVXVNNI)
-    {&kAvxvnniOps, runs_avxvnni},
+#if defined(NEARMOE_HAVE_AVXVNNI) && defined(NEARMOE_HAVE_AVX2)
+    {[]() -> const OpTable& {
+       static const OpTable table = with_matmul(kAvx2Ops, "avxvnni", kAvxvnniMatmul);
+       return table;
+     },
+     runs_avxvnni},
 #endif
 #if defined(NEARMOE_HAVE_AVX512)
-    {&kAvx512Ops, runs_avx512},
+    {[]() -> const OpTable& { return kAvx512Ops; }, runs_avx512},
 #endif
-#if defined(NEARMOE_HAVE_AMX)
-    {&kAmxOps, runs_amx},
+#if defined(NEARMOE_HAVE_AMX) && defined(NEARMOE_HAVE_AVX512)
+    {[]() -> const OpTable& {
+       static const OpTable table = with_matmul(kAvx512Ops, "amx", kAmxMatmul);
+       return table;
+     },
+     runs_amx},
 #endif
 #if defined(NEARMOE_HAVE_NEON)
-    {&kNeonOps, runs_neon},
+    {[]() -> const OpTable& { return kNeonOps; }, runs_neon},
 #endif
 };
 
@@ -115,8 +130,8 @@ const OpTable* select_ops(const char* forced_isa) {
   if (!forced_isa || !*forced_isa) forced_isa = std::getenv("NEARMOE_ISA");
   const OpTable* best = nullptr;
   for (const Candidate& candidate : kCandidates) {
-    if (forced_isa && *forced_isa && std::strcmp(forced_isa, candidate.table->isa) != 0) continue;
-    if (candidate.runs()) best = candidate.table;
+    if (forced_isa && *forced_isa && std::strcmp(forced_isa, candidate.table().isa) != 0) continue;
+    if (candidate.runs()) best = &candidate.table();
   }
   return best;
 }
@@ -124,7 +139,7 @@ const OpTable* select_ops(const char* forced_isa) {
 size_t runnable_ops(const OpTable** out, size_t capacity) {
   size_t count = 0;
   for (const Candidate& candidate : kCandidates) {
-    if (count < capacity && candidate.runs()) out[count++] = candidate.table;
+    if (count < capacity && candidate.runs()) out[count++] = &candidate.table();
   }
   return count;
 }

@@ -21,7 +21,7 @@ struct KvLayout {
   size_t bytes;     ///< of the whole block, a multiple of kAlignment
 };
 
-constexpr KvLayout kv_layout(KvDType dtype, size_t head_dim) {
+static constexpr KvLayout kv_layout(KvDType dtype, size_t head_dim) {
   KvLayout out{};
   constexpr size_t kTokens = kKvBlockTokens;
   if (dtype == KvDType::Q8_0) {

@@ -5,11 +5,14 @@
 
 namespace nearmoe {
 
+using MatmulFunction = decltype(OpTable::matmul);
+
 extern const OpTable kScalarOps;
 extern const OpTable kAvx2Ops;
-extern const OpTable kAvxvnniOps;
 extern const OpTable kAvx512Ops;
-extern const OpTable kAmxOps;
 extern const OpTable kNeonOps;
+/// What AVX-VNNI changes in kAvx2Ops, and AMX in kAvx512Ops.
+extern const MatmulFunction kAvxvnniMatmul;
+extern const MatmulFunction kAmxMatmul;
 
 }  // namespace nearmoe

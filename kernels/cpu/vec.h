@@ -1,9 +1,9 @@
-// The vector vocabulary of the SIMD sources: VF = 16 floats, VI = 16 int32, VB = 64 bytes, whatever registers an ISA
-// has. One of the vec_<isa>.h files defines them; here are the parts written in their terms. Everything has internal
-// linkage, since these headers are compiled once per ISA.
+// The vector vocabulary of the SIMD sources: VF = 16 floats, VI = 16 int32, VB = 64 bytes, whatever registers
+// an ISA has. One of the vec_<isa>.h files defines them; here are the parts written in their terms.
+// Everything has internal linkage, since these headers are compiled once per ISA.
 //
-// Dot products take weights as bytes in "dot form": unsigned codes up to 127 as they are, and 8-bit codes (kWide) as
-// unsigned bytes or, where kWideSigned is true, as signed bytes (code - 128).
+// Dot products take weights as bytes in "dot form": unsigned codes up to 127 as they are, and 8-bit codes
+// (kWide) as unsigned bytes or, where kWideSigned is true, as signed bytes (code - 128).
 #pragma once
 
 #include <cmath>
@@ -35,10 +35,10 @@ NEARMOE_INLINE void f_store_up_to(float* p, VF v, size_t n) {
   }
 }
 
-/// e^x within 1 ulp for x in [-87.3, 88.7] and clamped to the ends outside, so never NaN or infinite for a number.
+/// e^x within 1 ulp for x in [-87.3, 88.7] and clamped to the ends outside, so never infinite or zero.
 /// Polynomial: own minimax fit of (e^r - 1 - r) / r^2 on [-ln 2 / 2, ln 2 / 2].
 NEARMOE_INLINE VF f_exp(VF x) {
-  x = f_min(f_max(x, f_set(-87.3f)), f_set(88.7f));
+  x = f_min(f_set(88.7f), f_max(f_set(-87.3f), x));       // in this order NaN passes through
   const VF n = f_round(f_mul(x, f_set(0x1.715476p+0f)));  // log2(e)
   VF r = f_fma(n, f_set(-0x1.62e400p-1f), x);             // ln 2 in two parts; n times the first is exact
   r = f_fma(n, f_set(-0x1.7f7d1cp-20f), r);
@@ -51,7 +51,8 @@ NEARMOE_INLINE VF f_exp(VF x) {
   return f_mul_2n(f_add(p, f_set(1.0f)), n);
 }
 
-/// erf(x): x + x P(x^2) below 0.9375, 1 - exp(-|x| Q(|x|)) above; own minimax fits, error below 2e-7 of the value.
+/// erf(x): x + x P(x^2) below 0.9375, 1 - exp(-|x| Q(|x|)) above; own minimax fits, error below 2e-7 of the
+/// value.
 NEARMOE_INLINE VF f_erf(VF x) {
   const VF magnitude = f_abs(x), square = f_mul(x, x);
   VF p = f_set(-0x1.34a2f6p-11f);
@@ -61,7 +62,7 @@ NEARMOE_INLINE VF f_erf(VF x) {
   p = f_fma(p, square, f_set(-0x1.8126d0p-2f));
   p = f_fma(p, square, f_set(0x1.06eba6p-3f));
   const VF small = f_fma(p, x, x);
-  const VF t = f_min(magnitude, f_set(4.0f));
+  const VF t = f_min(f_set(4.0f), magnitude);
   VF q = f_set(-0x1.c209f6p-13f);
   q = f_fma(q, t, f_set(0x1.a60c84p-9f));
   q = f_fma(q, t, f_set(-0x1.774ae2p-6f));

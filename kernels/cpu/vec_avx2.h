@@ -1,5 +1,5 @@
-// vec.h for AVX2 with FMA and F16C: two or four 256-bit registers for each vector of 16. With AVX-VNNI, dot products use
-// vpdpbusd; without, vpmaddubsw with 16-bit sums kept below saturation.
+// vec.h for AVX2 with FMA and F16C: two or four 256-bit registers for each vector of 16. With AVX-VNNI, dot
+// products use vpdpbusd; without, vpmaddubsw with 16-bit sums kept below saturation.
 #pragma once
 
 #include <immintrin.h>
@@ -101,11 +101,15 @@ NEARMOE_INLINE __m128i load_128(const void* p, size_t index) {
 NEARMOE_INLINE __m128i load_64(const void* p, size_t index) {
   return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(static_cast<const char*>(p) + 8 * index));
 }
-NEARMOE_INLINE VF f_from_f16(const void* p) { return {_mm256_cvtph_ps(load_128(p, 0)), _mm256_cvtph_ps(load_128(p, 1))}; }
+NEARMOE_INLINE VF f_from_f16(const void* p) {
+  return {_mm256_cvtph_ps(load_128(p, 0)), _mm256_cvtph_ps(load_128(p, 1))};
+}
 NEARMOE_INLINE __m256 widen_bf16(__m128i v) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16));
 }
-NEARMOE_INLINE VF f_from_bf16(const void* p) { return {widen_bf16(load_128(p, 0)), widen_bf16(load_128(p, 1))}; }
+NEARMOE_INLINE VF f_from_bf16(const void* p) {
+  return {widen_bf16(load_128(p, 0)), widen_bf16(load_128(p, 1))};
+}
 NEARMOE_INLINE VF f_from_s8(const void* p) {
   return f_from_int({_mm256_cvtepi8_epi32(load_64(p, 0)), _mm256_cvtepi8_epi32(load_64(p, 1))});
 }
@@ -114,7 +118,8 @@ NEARMOE_INLINE VF f_bf16_even(VB v) {
 }
 NEARMOE_INLINE VF f_bf16_odd(VB v) {
   const __m256i high = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
-  return {_mm256_castsi256_ps(_mm256_and_si256(v.lo, high)), _mm256_castsi256_ps(_mm256_and_si256(v.hi, high))};
+  return {_mm256_castsi256_ps(_mm256_and_si256(v.lo, high)),
+          _mm256_castsi256_ps(_mm256_and_si256(v.hi, high))};
 }
 NEARMOE_INLINE void f_to_f16(VF v, void* p) {
   constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
@@ -210,31 +215,32 @@ NEARMOE_INLINE VI dot_quads(const VB* w, const int8_t* a, VI acc) {
   return acc;
 }
 #else
-/// 16-bit sums of kRun quads stay exact as long as kMaxCode * 127 * 2 * kRun < 32768; kMaxCode 255 stands for signed
-/// weights, whose magnitude is multiplied with the activation of the flipped sign (at most 128 * 127 * 2).
+/// 16-bit sums of kRun quads stay exact as long as kMaxCode * 127 * 2 * kRun < 32768; kMaxCode 255 stands for
+/// signed weights, whose magnitude is multiplied with the activation of the flipped sign (at most 128 * 127 *
+/// 2).
 template <int kMaxCode, int kQuads>
 NEARMOE_INLINE VI dot_quads(const VB* w, const int8_t* a, VI acc) {
   constexpr int kRun = kMaxCode > 127 ? 1 : kMaxCode <= 15 ? 8 : kMaxCode <= 31 ? 4 : kMaxCode <= 63 ? 2 : 1;
   static_assert(kMaxCode > 127 || kMaxCode * 127 * 2 * kRun < 32768);
   const __m256i ones = _mm256_set1_epi16(1);
+  __m256i lo = _mm256_setzero_si256(), hi = _mm256_setzero_si256();
 #pragma GCC unroll 8
-  for (int first = 0; first < kQuads; first += kRun) {
-    __m256i lo = _mm256_setzero_si256(), hi = _mm256_setzero_si256();
-#pragma GCC unroll 8
-    for (int j = first; j < first + kRun && j < kQuads; ++j) {
-      int32_t word;
-      std::memcpy(&word, a + 4 * j, sizeof word);
-      const __m256i quad = _mm256_set1_epi32(word);
-      if constexpr (kMaxCode > 127) {
-        lo = _mm256_maddubs_epi16(_mm256_abs_epi8(w[j].lo), _mm256_sign_epi8(quad, w[j].lo));
-        hi = _mm256_maddubs_epi16(_mm256_abs_epi8(w[j].hi), _mm256_sign_epi8(quad, w[j].hi));
-      } else {
-        lo = _mm256_add_epi16(lo, _mm256_maddubs_epi16(w[j].lo, quad));
-        hi = _mm256_add_epi16(hi, _mm256_maddubs_epi16(w[j].hi, quad));
-      }
+  for (int j = 0; j < kQuads; ++j) {
+    int32_t word;
+    std::memcpy(&word, a + 4 * j, sizeof word);
+    const __m256i quad = _mm256_set1_epi32(word);
+    if constexpr (kMaxCode > 127) {
+      lo = _mm256_maddubs_epi16(_mm256_abs_epi8(w[j].lo), _mm256_sign_epi8(quad, w[j].lo));
+      hi = _mm256_maddubs_epi16(_mm256_abs_epi8(w[j].hi), _mm256_sign_epi8(quad, w[j].hi));
+    } else {
+      lo = _mm256_add_epi16(lo, _mm256_maddubs_epi16(w[j].lo, quad));
+      hi = _mm256_add_epi16(hi, _mm256_maddubs_epi16(w[j].hi, quad));
     }
-    acc.lo = _mm256_add_epi32(acc.lo, _mm256_madd_epi16(lo, ones));
-    acc.hi = _mm256_add_epi32(acc.hi, _mm256_madd_epi16(hi, ones));
+    if ((j + 1) % kRun == 0 || j + 1 == kQuads) {
+      acc.lo = _mm256_add_epi32(acc.lo, _mm256_madd_epi16(lo, ones));
+      acc.hi = _mm256_add_epi32(acc.hi, _mm256_madd_epi16(hi, ones));
+      lo = hi = _mm256_setzero_si256();
+    }
   }
   return acc;
 }

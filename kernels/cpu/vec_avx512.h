@@ -1,4 +1,5 @@
-// vec.h for AVX-512 (F, BW, VL, DQ, VNNI): one register each. 2 x 512-bit multiply-adds a cycle on current servers.
+// vec.h for AVX-512 (F, BW, VL, DQ, VNNI): one register each. 2 x 512-bit multiply-adds a cycle on current
+// servers.
 #pragma once
 
 #include <immintrin.h>
@@ -40,7 +41,9 @@ NEARMOE_INLINE VF f_copysign(VF a, VF b) {
 NEARMOE_INLINE VF f_select_less(VF a, VF b, VF then, VF otherwise) {
   return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), otherwise, then);
 }
-NEARMOE_INLINE VF f_round(VF a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+NEARMOE_INLINE VF f_round(VF a) {
+  return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 /// a * 2^n for an integral n in [-126, 128].
 NEARMOE_INLINE VF f_mul_2n(VF a, VF n) { return _mm512_scalef_ps(a, n); }
 /// Lane i + lane i + 8, then 4, 2, 1: the order of reference/lanes.h.
@@ -68,7 +71,8 @@ NEARMOE_INLINE VF f_bf16_odd(VB v) {
   return _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
 }
 NEARMOE_INLINE void f_to_f16(VF v, void* p) {
-  _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  _mm256_storeu_si256(static_cast<__m256i*>(p),
+                      _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
 NEARMOE_INLINE VI i_zero() { return _mm512_setzero_si512(); }
@@ -114,7 +118,8 @@ NEARMOE_INLINE VB b_lut(const int8_t table[16], VB index) {
   return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(entries), index);
 }
 
-/// acc + the dot products of kQuads weight vectors with kQuads * 4 activations, per row; codes are at most kMaxCode.
+/// acc + the dot products of kQuads weight vectors with kQuads * 4 activations, per row; codes are at most
+/// kMaxCode.
 template <int kMaxCode, int kQuads>
 NEARMOE_INLINE VI dot_quads(const VB* w, const int8_t* a, VI acc) {
 #pragma GCC unroll 8

@@ -1,15 +1,20 @@
-// The block formats for SIMD: from packed bytes to weights in dot form (vec.h) and to scale and minimum vectors of 16
-// rows. One struct for each dtype, used by the matmul sources. Layout: ../quant_format.h.
+// The block formats for SIMD: from packed bytes to weights in dot form (vec.h) and to scale and minimum
+// vectors of 16 rows. One struct for each dtype, used by gemv.h and gemm.h. Layout: ../quant_format.h.
 //
 //   codes(p, w)                 the 8 quads of one (group, block)
-//   scales(header, scale, min)  one superblock's [kSubs * kHalves] vectors; min holds the negated minimum of K formats
-//   kZero                       what the dot form has too much: dot = sum(w * a) - kZero * sum(a)
+//   scales(header, scale, min)  one superblock's [kSubs * kHalves] vectors; min holds the negated minimum of
+//   K formats kZero                       what the dot form has too much: dot = sum(w * a) - kZero * sum(a)
+
+#pragma once
+
+#include "../quant_format.h"
+#include "vec.h"
 
 namespace nearmoe {
 namespace {
 
 constexpr int8_t kIq4Signed[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-constexpr int8_t kIq4Unsigned[16] = {1,    24,   45,   63,   79,   93,  106,  118,
+constexpr int8_t kIq4Unsigned[16] = {1,    24,   45,   63,  79,  93,  106, 118,
                                      -127, -115, -103, -90, -75, -59, -39, -15};  // + 128 as bytes
 constexpr int8_t kMxfp4Unsigned[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};  // + 16
 
@@ -123,7 +128,8 @@ struct Iq4XsFormat {
     const VI high = i_load_u16(header + 32), low = i_load(header + 64);
 #pragma GCC unroll 8
     for (unsigned s = 0; s < 8; ++s) {
-      const VI bits = i_or(i_and(i_shr(low, 4 * s), i_set(15)), i_shl(i_and(i_shr(high, 2 * s), i_set(3)), 4));
+      const VI bits =
+          i_or(i_and(i_shr(low, 4 * s), i_set(15)), i_shl(i_and(i_shr(high, 2 * s), i_set(3)), 4));
       scale[s] = f_mul(d, f_from_int(i_add(bits, i_set(-32))));
     }
   }

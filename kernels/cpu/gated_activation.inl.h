@@ -1,0 +1,43 @@
+// gated_activation: act(gate) * up with the vector exp and erf of vec.h; within tolerance of the reference.
+
+#include "vec.h"
+
+namespace nearmoe {
+namespace {
+
+/// x * sigmoid(s)
+NEARMOE_INLINE VF times_sigmoid(VF x, VF s) { return f_div(x, f_add(f_set(1.0f), f_exp(f_neg(s)))); }
+
+template <Activation kAct>
+NEARMOE_INLINE VF activate(VF x) {
+  if constexpr (kAct == Activation::Silu) return times_sigmoid(x, x);
+  if constexpr (kAct == Activation::GeluTanh) {
+    // 0.5 (1 + tanh u) = sigmoid(2u), u = sqrt(2 / pi) (x + 0.044715 x^3)
+    const VF cube = f_mul(f_mul(x, x), x);
+    return times_sigmoid(x, f_mul(f_set(1.5957691216057308f), f_fma(f_set(0.044715f), cube, x)));
+  }
+  const VF half = f_mul(f_set(0.5f), x);
+  return f_fma(half, f_erf(f_mul(x, f_set(0.70710678118654752f))), half);
+}
+
+template <Activation kAct>
+static void gated(const float* gate, const float* up, float* out, size_t n) {
+  for (size_t i = 0; i < n; i += 16) {
+    const VF value = activate<kAct>(f_load_up_to(gate + i, n - i));
+    f_store_up_to(out + i, f_mul(value, f_load_up_to(up + i, n - i)), n - i);
+  }
+}
+
+static void gated_activation(Activation act, const float* gate, const float* up, float* out, size_t n) {
+  switch (act) {
+    case Activation::Silu:
+      return gated<Activation::Silu>(gate, up, out, n);
+    case Activation::GeluTanh:
+      return gated<Activation::GeluTanh>(gate, up, out, n);
+    case Activation::Gelu:
+      return gated<Activation::Gelu>(gate, up, out, n);
+  }
+}
+
+}  // namespace
+}  // namespace nearmoe
