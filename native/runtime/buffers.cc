@@ -84,6 +84,8 @@ Status Buffers::allocate(const ModelSpec& spec, const Topology& topology, uint32
   for (auto* scratches : {&unit_scratch, &dense_scratch}) {
     for (RankScratch& scratch : *scratches) {
       scratch.groups.reserve(spec.max_experts(), static_cast<uint32_t>(pairs));
+      scratch.query_inverse.resize(tokens);
+      scratch.key_inverse.resize(tokens);
       scratch.own_ids.resize(size_t{kPrivateTokens} * spec.max_top_k());
       scratch.own_weights.resize(size_t{kPrivateTokens} * spec.max_top_k());
     }

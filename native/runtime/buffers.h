@@ -27,16 +27,17 @@ struct LayerInput {
 
 /// What belongs to one rank alone.
 struct RankScratch {
-  float* hidden = nullptr;         ///< [kPrivateTokens][H]
-  LayerInput input;                ///< for kPrivateTokens
-  std::byte* output_in = nullptr;  ///< prepared attention output of the rank's columns, [T]
-  float* head = nullptr;           ///< one key and one value head
-  float* gate = nullptr;           ///< [kFfnTile][I]
-  float* up = nullptr;             ///< [kFfnTile][I]
-  std::byte* ffn_mid = nullptr;    ///< prepared act(gate) * up, [kFfnTile]
-  float* ffn_out = nullptr;        ///< [kFfnTile][H]
-  float* router_logits = nullptr;  ///< [kFfnTile][E]
-  std::vector<int32_t> own_ids;    ///< routing of kPrivateTokens; used where tokens are not shared
+  float* hidden = nullptr;                        ///< [kPrivateTokens][H]
+  LayerInput input;                               ///< for kPrivateTokens
+  std::byte* output_in = nullptr;                 ///< prepared attention output of the rank's columns, [T]
+  float* head = nullptr;                          ///< one key and one value head
+  float* gate = nullptr;                          ///< [kFfnTile][I]
+  float* up = nullptr;                            ///< [kFfnTile][I]
+  std::byte* ffn_mid = nullptr;                   ///< prepared act(gate) * up, [kFfnTile]
+  float* ffn_out = nullptr;                       ///< [kFfnTile][H]
+  float* router_logits = nullptr;                 ///< [kFfnTile][E]
+  std::vector<float> query_inverse, key_inverse;  ///< [T], 1 / rms; where q and k are normalised as a whole
+  std::vector<int32_t> own_ids;  ///< routing of kPrivateTokens; used where tokens are not shared
   std::vector<float> own_weights;
   std::vector<const std::byte*> kv_blocks;
   ExpertGroups groups;

@@ -105,7 +105,8 @@ Status ComputeDevice::load_weights(const std::vector<LoadRow>& rows) {
   std::vector<std::vector<PackTask>> tasks(options_.topology.unit_ranks());
   for (size_t i = 0; i < rows.size(); ++i) {
     const LoadRow& row = rows[i];
-    if (row.file >= files_.size()) return Status::error(Code::InvalidArgument, "no such file", static_cast<int64_t>(i));
+    if (row.file >= files_.size())
+      return Status::error(Code::InvalidArgument, "no such file", static_cast<int64_t>(i));
     const MappedFile& file = files_[row.file];
     const size_t bytes = source_bytes(row.dtype, row.rows, row.cols);
     if (file.writable() != nullptr && row.offset <= file.size() && bytes <= file.size() - row.offset) {

@@ -83,8 +83,11 @@ class Forward {
   void attend(uint32_t rank, uint32_t layer);
   void attend_head(uint32_t rank, uint32_t layer, const StepSequence& sequence, uint32_t kv_head);
   void store_key_value(uint32_t layer, const StepSequence& sequence, uint32_t kv_head, RankScratch& scratch);
-  void ready_query(uint32_t layer, const StepSequence& sequence, uint32_t kv_head);
-  void normalise_head(const AttentionSpec& spec, const float* row, uint32_t row_size,
+  void ready_query(uint32_t layer, const StepSequence& sequence, uint32_t kv_head, RankScratch& scratch);
+  void full_norms(const AttentionSpec& spec, RankScratch& scratch) const;
+  /// One head of a q or k projection through the spec's norm; `inverse` is 1 / rms of the whole row
+  /// (QkNorm::Full).
+  void normalise_head(const AttentionSpec& spec, const float* row, float inverse,
                       const std::vector<float>& weight, uint32_t first, float* head) const;
   void rotate(const AttentionSpec& spec, uint32_t token, float* heads, uint32_t count) const;
   void project_output(uint32_t rank, uint32_t layer);

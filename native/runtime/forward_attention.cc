@@ -64,8 +64,20 @@ void Forward::project_qkv(uint32_t rank, uint32_t layer) {
           qkv + spec.q_size() + spec.kv_size(), ld);
 }
 
+/// 1 / rms of every token's whole q and k projection; each rank computes them for itself, which is cheaper
+/// than a barrier.
+void Forward::full_norms(const AttentionSpec& spec, RankScratch& scratch) const {
+  for (uint32_t t = 0; t < step_->tokens; ++t) {
+    const float* row = buffers_.qkv + size_t{t} * spec.qkv_size();
+    scratch.query_inverse[t] = 1.0F / std::sqrt(mean_square(row, spec.q_size()) + spec_.norm_eps);
+    scratch.key_inverse[t] =
+        1.0F / std::sqrt(mean_square(row + spec.q_size(), spec.kv_size()) + spec_.norm_eps);
+  }
+}
+
 void Forward::attend(uint32_t rank, uint32_t layer) {
   const AttentionSpec& spec = spec_.layers[layer].attention;
+  if (spec.qk_norm == QkNorm::Full) full_norms(spec, dense_scratch(rank));
   if (store_.heads_aligned(layer)) {
     const Range heads = store_.kv_heads(layer, rank);
     for (const StepSequence& sequence : step_->sequences) {
@@ -81,13 +93,12 @@ void Forward::attend(uint32_t rank, uint32_t layer) {
   }
 }
 
-void Forward::normalise_head(const AttentionSpec& spec, const float* row, uint32_t row_size,
+void Forward::normalise_head(const AttentionSpec& spec, const float* row, float inverse,
                              const std::vector<float>& weight, uint32_t first, float* head) const {
   const float* x = row + first;
   if (spec.qk_norm == QkNorm::Head) {
     ops_.rms_norm(x, weight.data(), spec_.norm_eps, head, spec.head_dim);
   } else if (spec.qk_norm == QkNorm::Full) {
-    const float inverse = 1.0F / std::sqrt(mean_square(row, row_size) + spec_.norm_eps);
     for (uint32_t i = 0; i < spec.head_dim; ++i) head[i] = x[i] * inverse * weight[first + i];
   } else {
     std::copy(x, x + spec.head_dim, head);
@@ -114,7 +125,7 @@ void Forward::store_key_value(uint32_t layer, const StepSequence& sequence, uint
     const uint32_t token = sequence.first_token + i;
     const float* keys = buffers_.qkv + size_t{token} * spec.qkv_size() + spec.q_size();
     const uint32_t first = kv_head * spec.head_dim;
-    normalise_head(spec, keys, spec.kv_size(), weights.key_norm, first, key);
+    normalise_head(spec, keys, scratch.key_inverse[token], weights.key_norm, first, key);
     rotate(spec, token, key, 1);
     const float* values = keys + spec.kv_size() + first;
     std::copy(values, values + spec.head_dim, value);
@@ -126,7 +137,8 @@ void Forward::store_key_value(uint32_t layer, const StepSequence& sequence, uint
   }
 }
 
-void Forward::ready_query(uint32_t layer, const StepSequence& sequence, uint32_t kv_head) {
+void Forward::ready_query(uint32_t layer, const StepSequence& sequence, uint32_t kv_head,
+                          RankScratch& scratch) {
   const AttentionSpec& spec = spec_.layers[layer].attention;
   const uint32_t shared = spec.heads_per_kv();
   for (uint32_t i = 0; i < sequence.count; ++i) {
@@ -135,7 +147,7 @@ void Forward::ready_query(uint32_t layer, const StepSequence& sequence, uint32_t
     const uint32_t first = kv_head * shared * spec.head_dim;
     float* ready = buffers_.query + size_t{token} * spec.q_size() + first;
     for (uint32_t h = 0; h < shared; ++h) {
-      normalise_head(spec, queries, spec.q_size(), weights_.layers[layer].query_norm,
+      normalise_head(spec, queries, scratch.query_inverse[token], weights_.layers[layer].query_norm,
                      first + h * spec.head_dim, ready + h * spec.head_dim);
     }
     rotate(spec, token, ready, shared);
@@ -146,7 +158,7 @@ void Forward::attend_head(uint32_t rank, uint32_t layer, const StepSequence& seq
   const AttentionSpec& spec = spec_.layers[layer].attention;
   RankScratch& scratch = dense_scratch(rank);
   store_key_value(layer, sequence, kv_head, scratch);
-  ready_query(layer, sequence, kv_head);
+  ready_query(layer, sequence, kv_head, scratch);
   scratch.kv_blocks.clear();
   for (uint32_t b = 0; b < sequence.num_blocks; ++b) {
     scratch.kv_blocks.push_back(kv_.block(layer, step_->blocks[sequence.first_block + b], kv_head));

@@ -49,7 +49,8 @@ Status MappedFile::open(const std::string& path) {
 }
 
 Status MappedFile::open_anonymous(size_t bytes) {
-  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* data =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) return Status::error(Code::OutOfMemory, "cannot reserve a synthetic checkpoint");
   data_ = static_cast<const std::byte*>(data);
   size_ = bytes;

@@ -7,8 +7,8 @@
 
 namespace nearmoe {
 
-/// Fills `bytes` (whole blocks of dtype, file layout) with values of a trained matrix's size. Norm weights (`vector`)
-/// become 1. Deterministic; blocks repeat after a while.
+/// Fills `bytes` (whole blocks of dtype, file layout) with values of a trained matrix's size. Norm weights
+/// (`vector`) become 1. Deterministic; blocks repeat after a while.
 void fill_synthetic(DType dtype, bool vector, std::byte* out, size_t bytes);
 
 }  // namespace nearmoe
