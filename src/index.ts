@@ -1,14 +1,30 @@
 /**
  * The public names of the package and nothing else. What they do is told where they are defined.
  */
-export * from './errors.js';
+export {
+  AbortedError,
+  AddonLoadError,
+  ChatTemplateError,
+  DeviceError,
+  DisposedError,
+  EngineCrashedError,
+  type ErrorCode,
+  MemoryError,
+  ModelFormatError,
+  NearmoeError,
+  OptionError,
+  PromptError,
+  TokenizerError,
+} from './errors.js';
 export * from './llm.js';
 export type {
   ChatMessage,
   ChatOptions,
+  EngineOptions,
   GenerateOptions,
   GenerateProgress,
   LoadOptions,
   LoadProgress,
   Prompt,
+  RequestOptions,
 } from './options.js';
