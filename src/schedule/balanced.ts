@@ -20,11 +20,13 @@ export const TOLERANCE = 0.001;
 
 /** Weight updates of the lower bound. */
 const ROUNDS = 16;
-/** Nodes of the branch and bound: up to EXACT experts practically all that matter, then a polish, none beyond POLISH. */
+/** Nodes of the branch and bound by active experts: up to EXACT all that matter, then ever less of a polish. */
 const EXACT = 14;
 const EXACT_NODES = 4000;
-const POLISH = 64;
-const POLISH_NODES = 300;
+const SOME = 24;
+const SOME_NODES = 1500;
+const MANY = 64;
+const MANY_NODES = 300;
 
 export class BalancedScheduler implements Scheduler {
   readonly name = 'balanced';
@@ -61,7 +63,7 @@ export class BalancedScheduler implements Scheduler {
     if (best.consider() && problem.restrict(best.makespanUs) === 0) return;
     this.greedy.run();
     if (problem.restrict(best.makespanUs) === 0) return;
-    if (problem.count > POLISH) {
+    if (problem.count > MANY) {
       this.localSearch.run();
       return;
     }
@@ -70,6 +72,11 @@ export class BalancedScheduler implements Scheduler {
     if (best.isWithin(floorUs, TOLERANCE)) return;
     this.localSearch.run();
     if (best.isWithin(floorUs, TOLERANCE)) return;
-    this.branchAndBound.run(problem.count <= EXACT ? EXACT_NODES : POLISH_NODES, TOLERANCE);
+    this.branchAndBound.run(nodesFor(problem.count), TOLERANCE);
   }
+}
+
+function nodesFor(experts: number): number {
+  if (experts <= EXACT) return EXACT_NODES;
+  return experts <= SOME ? SOME_NODES : MANY_NODES;
 }

@@ -10,7 +10,7 @@
 import type { Residency } from '../placement/residency.js';
 import { GPU_PLACE, type LayerPlan, type LayerWork } from './plan.js';
 import type { Costs, SchedulerShape } from './scheduler.js';
-import { sortIndices } from './sort-indices.js';
+import { mendOrder, TokenOrder } from './sort-indices.js';
 
 export const RESIDENT = 0;
 /** Prefetch that is on the lane. */
@@ -35,6 +35,8 @@ export class LayerProblem {
   readonly arrivalUs: Float64Array;
   /** [count] indices in the order in which the GPU would compute them. */
   readonly order: Int32Array;
+  /** [count] indices by descending tokens. */
+  readonly byTokens: Int32Array;
   /** [count] 1 where the GPU may compute the expert at all; see restrict(). */
   readonly gpuAllowed: Uint8Array;
   /** Most on-demand transfers. */
@@ -54,6 +56,7 @@ export class LayerProblem {
 
   private readonly slots: Int32Array;
   private readonly sortKeys: Float64Array;
+  private readonly tokenOrder: TokenOrder;
 
   constructor(shape: SchedulerShape) {
     const { numExperts, ndpGroups } = shape;
@@ -64,6 +67,8 @@ export class LayerProblem {
     this.kind = new Uint8Array(numExperts);
     this.arrivalUs = new Float64Array(numExperts);
     this.order = new Int32Array(numExperts);
+    this.byTokens = new Int32Array(numExperts);
+    this.tokenOrder = new TokenOrder(numExperts);
     this.gpuAllowed = new Uint8Array(numExperts);
     this.groupUs = new Float64Array(ndpGroups);
     this.slots = new Int32Array(numExperts);
@@ -96,7 +101,20 @@ export class LayerProblem {
     }
     this.transferLimit = Math.min(absent, residency.availableSlots);
     this.restrict(Number.POSITIVE_INFINITY);
-    sortIndices(this.order, this.sortKeys, work.count);
+    this.sortOrder(work);
+  }
+
+  private sortOrder(work: LayerWork): void {
+    const { byTokens, order, kind } = this;
+    this.tokenOrder.sort(work.tokenCounts, work.count, byTokens);
+    let at = 0;
+    for (let own = RESIDENT; own <= QUEUED; own++) {
+      for (let i = 0; i < work.count; i++) {
+        const index = byTokens[i] as number;
+        if (kind[index] === own) order[at++] = index;
+      }
+    }
+    mendOrder(order, this.sortKeys, work.count);
   }
 
   /** Makespan of a division: onGpu[i] = 1 where the GPU computes expert i. Leaves the details in the fields. */

@@ -5,7 +5,7 @@
  * the transfer lane (absent ones last, by what they save), or both (lane and GPU time add up).
  */
 import { ABSENT, type LayerProblem, QUEUED } from '../layer-problem.js';
-import { sortIndices } from '../sort-indices.js';
+import { mendOrder } from '../sort-indices.js';
 import type { Incumbent } from './incumbent.js';
 
 const NONE = -1;
@@ -33,12 +33,16 @@ export class Greedy {
   }
 
   run(): void {
+    this.fillAll(true);
+    if (this.hasQueued()) this.fillAll(false);
+  }
+
+  private fillAll(queuedLast: boolean): void {
     const { transferLimit, transferUs } = this.problem;
-    this.fill(LIFT_US, 0, 2 * LIFT_US);
-    if (this.hasQueued()) this.fill(LIFT_US, 0, -LIFT_US);
+    this.fill(true, 0, queuedLast);
     if (transferLimit === 0) return;
-    this.fill(0, 0, 2 * LIFT_US);
-    this.fill(0, transferUs, 2 * LIFT_US);
+    this.fill(false, 0, queuedLast);
+    this.fill(false, transferUs, queuedLast);
   }
 
   private hasQueued(): boolean {
@@ -47,19 +51,21 @@ export class Greedy {
   }
 
   /**
-   * Sorts by ascending key and splits the result by group. The key is minus NDP time over GPU time, or for absent
-   * experts, where they are to come last, minus NDP time.
+   * Sorts by ascending key and splits the result by group. The key is minus NDP time over GPU time (and copyUs, where
+   * the expert is absent), or minus NDP time for absent experts that come last.
    */
-  private rank(absentKeyUs: number, copyUs: number, queuedKeyUs: number): void {
+  private rank(absentLast: boolean, copyUs: number, queuedLast: boolean): void {
     const { problem, keys, ranked, head, next } = this;
     for (let i = 0; i < problem.count; i++) {
       const ndpUs = problem.ndpUs[i] as number;
-      const absent = problem.kind[i] === ABSENT;
-      if (problem.kind[i] === QUEUED) keys[i] = queuedKeyUs + (problem.arrivalUs[i] as number);
-      else if (absent && absentKeyUs > 0) keys[i] = absentKeyUs - ndpUs;
-      else keys[i] = -ndpUs / ((problem.gpuUs[i] as number) + (absent ? copyUs : 0));
+      const kind = problem.kind[i] as number;
+      if (kind === QUEUED && queuedLast) keys[i] = 2 * LIFT_US + (problem.arrivalUs[i] as number);
+      else if (kind === ABSENT && absentLast) keys[i] = LIFT_US - ndpUs;
+      else keys[i] = -ndpUs / ((problem.gpuUs[i] as number) + (kind === ABSENT ? copyUs : 0));
     }
-    sortIndices(ranked, keys, problem.count);
+    const near = absentLast ? problem.order : problem.byTokens;
+    for (let at = 0; at < problem.count; at++) ranked[at] = near[at] as number;
+    mendOrder(ranked, keys, problem.count);
     head.fill(NONE);
     for (let at = problem.count - 1; at >= 0; at--) {
       const i = ranked[at] as number;
@@ -71,8 +77,8 @@ export class Greedy {
   }
 
   /** One greedy division; the parameters are those of rank(). */
-  private fill(absentKeyUs: number, copyUs: number, queuedKeyUs: number): void {
-    this.rank(absentKeyUs, copyUs, queuedKeyUs);
+  private fill(absentLast: boolean, copyUs: number, queuedLast: boolean): void {
+    this.rank(absentLast, copyUs, queuedLast);
     const { problem, groupUs, best } = this;
     best.trial.fill(0, 0, problem.count);
     this.loadGroups();
