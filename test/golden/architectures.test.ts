@@ -1,5 +1,6 @@
 /** Every golden checkpoint, for every number of units, TP degree, GPU lane, policy, prefetch and chunk size. */
 import { afterEach, describe, expect, it } from 'vitest';
+import { binding } from '../../src/binding.js';
 import type { GenerateResult } from '../../src/engine/result.js';
 import { prefetchNames, schedulerEntries } from '../../src/schedule/registry.js';
 import { Fixture, fixtureNames } from './fixture.js';
@@ -69,6 +70,16 @@ describe.each(fixtureNames.filter((name) => !isVariant(name)))('%s', (name) => {
       Number.NaN;
     expect(onGpu('ndp-only')).toBe(0);
     expect(onGpu('gpu-on-demand')).toBeGreaterThan(0);
+  });
+});
+
+describe.each(binding().cpuInfo().runnableIsas)('kernels %s', (isa) => {
+  it.each(fixtureNames.filter((name) => !isVariant(name)))('%s', (name) => {
+    fixture = new Fixture(name, { units: 2, gpu: 'off', isa });
+    expect(fixture.device.info.isa).toBe(isa);
+    const whole = fixture.run({});
+    expectGolden(fixture, whole, isa);
+    expectSameBits(fixture.run({ maxBatchTokens: 11 }), whole, `${isa}, chunks of 11`);
   });
 });
 
