@@ -128,7 +128,8 @@ export function parseInputIds(text: string): number[] {
   });
 }
 
-function numeric(option: string): (text: string) => number {
+/** Parses a number; whether it is in the option's domain is checked elsewhere. */
+export function numeric(option: string): (text: string) => number {
   return (text) => {
     const value = text.trim() === '' ? Number.NaN : Number(text);
     if (Number.isNaN(value)) throw new OptionError(option, 'a number', text);
@@ -136,7 +137,8 @@ function numeric(option: string): (text: string) => number {
   };
 }
 
-function collect(text: string, earlier: string[] = []): string[] {
+/** Gathers an option that may be repeated. */
+export function collect(text: string, earlier: string[] = []): string[] {
   return [...earlier, text];
 }
 

@@ -5,9 +5,13 @@
 import { OptionError } from '../errors.js';
 import type { ExpertCache } from '../placement/expert-cache.js';
 import { BalancedScheduler } from './balanced.js';
+import { DuplexScheduler } from './baselines/duplex.js';
+import { FiddlerScheduler } from './baselines/fiddler.js';
 import { GpuOnDemandScheduler } from './baselines/gpu-on-demand.js';
+import { MondeScheduler } from './baselines/monde.js';
 import { NdpOnlyScheduler } from './baselines/ndp-only.js';
 import { StaticSplitScheduler } from './baselines/static-split.js';
+import { LookaheadPredictor } from './predictors/lookahead.js';
 import type { PredictorEntry } from './predictors/predictor.js';
 import { PrefillPredictor } from './predictors/prefill.js';
 import { Prefetcher, type PrefetcherOptions } from './prefetcher.js';
@@ -88,9 +92,29 @@ registerScheduler({
   description: 'the first experts of each layer on the GPU, the others near their memory',
   create: (shape) => new StaticSplitScheduler(shape),
 });
+registerScheduler({
+  name: 'monde',
+  description: 'the hottest experts on the GPU, as many as the ratio of bandwidths says',
+  create: (shape) => new MondeScheduler(shape),
+});
+registerScheduler({
+  name: 'duplex',
+  description: 'experts with many tokens on the GPU, judged by compute times alone',
+  create: (shape) => new DuplexScheduler(shape),
+});
+registerScheduler({
+  name: 'fiddler',
+  description: 'absent experts near memory or copied, without overlap of copies and compute',
+  create: (shape) => new FiddlerScheduler(shape),
+});
 
 registerPredictor({
   name: 'prefill',
   description: 'what the prompt activated, kept up to date in decode',
   create: (layers, numExperts) => new PrefillPredictor(layers, numExperts),
+});
+registerPredictor({
+  name: 'lookahead',
+  description: 'as prefill, and before all else the guesses of a lookahead at the next layer',
+  create: (layers, numExperts) => new LookaheadPredictor(layers, numExperts),
 });
