@@ -206,8 +206,9 @@ export class SimulatedDevice implements Device {
     this.experts.tracing = on;
   }
 
+  /** Idempotent. Transfers under way are made, in the books too, without moving the clock. */
   dispose(): void {
-    this.events = [];
+    this.collectTransfers(Number.POSITIVE_INFINITY);
   }
 
   /** Puts a slab into a slot before the clock runs, as a system with a fixed placement does when it loads. */
@@ -216,8 +217,8 @@ export class SimulatedDevice implements Device {
     this.experts.occupy(slot, layer, expert);
   }
 
-  private collectTransfers(): void {
-    for (const { slot, layer, startUs, endUs } of this.lane.takeFinished(this.clockUs)) {
+  private collectTransfers(byUs = this.clockUs): void {
+    for (const { slot, layer, startUs, endUs } of this.lane.takeFinished(byUs)) {
       this.completed.push(slot);
       this.books.transfers++;
       this.books.transferUs += endUs - startUs;

@@ -8,9 +8,6 @@ export type FinishedTransfer = { slot: number; layer: number; startUs: number; e
 type Waiting = { slot: number; layer: number; submittedUs: number };
 
 export class VirtualTransferLane {
-  /** Copies submitted, and copies handed out as finished. */
-  submitted = 0;
-  finished = 0;
   /** Time from which the lane is idle, prefetches that wait left out. */
   private freeUs = 0;
   private waiting: Waiting[] = [];
@@ -29,7 +26,6 @@ export class VirtualTransferLane {
   /** Queues a copy behind all others. */
   prefetch(slot: number, layer: number, nowUs: number): void {
     this.advance(nowUs);
-    this.submitted++;
     this.endOfSlot[slot] = Number.POSITIVE_INFINITY;
     this.waiting.push({ slot, layer, submittedUs: nowUs });
     this.advance(nowUs);
@@ -38,13 +34,9 @@ export class VirtualTransferLane {
   /** Queues a copy behind the one on the lane and earlier on-demand ones; returns when it ends. */
   onDemand(slot: number, layer: number, nowUs: number): number {
     this.advance(nowUs);
-    this.submitted++;
     // A prefetch that waits for this slot would only be overwritten.
     const superseded = this.waiting.findIndex((entry) => entry.slot === slot);
-    if (superseded >= 0) {
-      this.waiting.splice(superseded, 1);
-      this.submitted--;
-    }
+    if (superseded >= 0) this.waiting.splice(superseded, 1);
     return this.start(slot, layer, nowUs);
   }
 
@@ -80,7 +72,6 @@ export class VirtualTransferLane {
     this.advance(nowUs);
     let count = 0;
     while (count < this.started.length && (this.started[count] as FinishedTransfer).endUs <= nowUs) count++;
-    this.finished += count;
     return this.started.splice(0, count);
   }
 

@@ -117,12 +117,28 @@ class Simulation {
         throw new DeviceError('The simulated engine has requests and nothing to compute');
       if (this.failure !== undefined) throw this.failure;
     }
+    const books = { ...this.device.books };
+    this.device.dispose();
+    this.checkBooks();
     return {
       requests: requests.map((_, index) => this.resultOf(index + 1)),
       totalMs: this.device.nowUs() / 1e3,
       expertSlots: this.device.info.expertSlots,
-      books: this.device.books,
+      books,
     };
+  }
+
+  /** Every (token, expert) pair was computed once, and every transfer that was asked for was made once. */
+  private checkBooks(): void {
+    const { tokens, gpuPairs, ndpPairs, transfers } = this.device.books;
+    const { model } = this.input;
+    const pairs = tokens * moeLayerCount(model) * model.topK;
+    const { misses, prefetched } = this.planner.cache.stats;
+    if (gpuPairs + ndpPairs === pairs && transfers === misses + prefetched) return;
+    throw new DeviceError(
+      `The books do not balance: ${gpuPairs} + ${ndpPairs} of ${pairs} pairs, ` +
+        `${transfers} of ${misses} + ${prefetched} transfers`,
+    );
   }
 
   private resultOf(id: number): GenerateResult {
