@@ -12,7 +12,10 @@ import type { Costs } from './scheduler.js';
 
 /** The part of device.ts' LayerObservation that the model learns from. */
 export type ObservedLayer = {
+  /** Of routed experts. */
   gpuExpertsUs: number;
+  /** Of the shared expert; absent or 0 where there is none. */
+  sharedExpertUs?: number;
   unitBusyUs: Float64Array;
   transferUs: number;
   transferBytes: number;
@@ -29,6 +32,8 @@ export type CostShape = {
 
 /** Share of a new value in the running estimates of single quantities. */
 const GAIN = 0.05;
+/** Ratio of finish times from which one side is taken to have decided the makespan. */
+const CLEARLY = 1.25;
 
 export class CostModel implements Costs {
   readonly ndpGroups: number;
@@ -37,6 +42,7 @@ export class CostModel implements Costs {
   ndpOverheadUs: number;
 
   private readonly gpu: CostCurve;
+  private shared: CostCurve | undefined;
   /** [ndpGroups] groups of equal size share a curve. */
   private readonly groups: CostCurve[] = [];
   private readonly groupUnits: number[] = [];
@@ -52,6 +58,7 @@ export class CostModel implements Costs {
     }
     this.ndpGroups = Math.ceil(units / tpDegree);
     this.gpu = new CostCurve(profile.gpuExpert);
+    if (profile.sharedExpert !== undefined) this.shared = new CostCurve(profile.sharedExpert);
     this.transferUs = profile.transferUs;
     this.gpuOverheadUs = profile.gpuOverheadUs;
     this.ndpOverheadUs = profile.ndpOverheadUs;
@@ -71,36 +78,23 @@ export class CostModel implements Costs {
     return (this.groups[group] as CostCurve).timeUs(tokens);
   }
 
+  sharedExpertUs(tokens: number): number {
+    return this.shared?.timeUs(tokens) ?? 0;
+  }
+
   /** Learns from one layer: `plan` is what was submitted, `observed` what the device measured for it. */
   observe(plan: LayerPlan, observed: ObservedLayer): void {
+    if (plan.count === 0) return;
     const gpuUsed = this.correctCurve(this.gpu, plan, GPU_PLACE, observed.gpuExpertsUs);
-    let ndpBusyUs = 0;
-    for (let group = 0; group < this.ndpGroups; group++) {
-      const first = group * this.shape.tpDegree;
-      let busyUs = 0;
-      for (let unit = first; unit < first + (this.groupUnits[group] as number); unit++) {
-        busyUs = Math.max(busyUs, observed.unitBusyUs[unit] ?? 0);
-      }
-      if (this.correctCurve(this.groups[group] as CostCurve, plan, group, busyUs)) {
-        ndpBusyUs = Math.max(ndpBusyUs, busyUs);
-      }
-    }
+    const ndpBusyUs = this.observeGroups(plan, observed.unitBusyUs);
+    const sharedUs = observed.sharedExpertUs ?? 0;
+    if (sharedUs > 0) this.observeShared(plan.tokens, sharedUs);
     if (observed.transferBytes > 0 && observed.transferUs > 0) {
-      this.transferUs = towards(
-        this.transferUs,
-        (observed.transferUs * this.shape.expertBytes) / observed.transferBytes,
-      );
+      const slabs = observed.transferBytes / this.shape.expertBytes;
+      this.transferUs = towards(this.transferUs, observed.transferUs / slabs);
     }
-    // Only layers that one side did alone tell that side's fixed time apart from waiting for the other.
-    const copied = plan.prediction.transferUs > 0;
-    if (gpuUsed && ndpBusyUs === 0 && !copied) {
-      this.gpuOverheadUs = towards(
-        this.gpuOverheadUs,
-        Math.max(0, observed.makespanUs - observed.gpuExpertsUs),
-      );
-    } else if (!gpuUsed && ndpBusyUs > 0) {
-      this.ndpOverheadUs = towards(this.ndpOverheadUs, Math.max(0, observed.makespanUs - ndpBusyUs));
-    }
+    const gpuBusyUs = (gpuUsed ? observed.gpuExpertsUs : 0) + sharedUs;
+    this.observeOverheads(plan, observed.makespanUs, gpuBusyUs, ndpBusyUs);
   }
 
   /** The current estimates, from which an equal model can be made. */
@@ -115,11 +109,51 @@ export class CostModel implements Costs {
     return {
       version: 1,
       gpuExpert: this.gpu.points(),
+      ...(this.shared && { sharedExpert: this.shared.points() }),
       ndpExpert,
       transferUs: this.transferUs,
       gpuOverheadUs: this.gpuOverheadUs,
       ndpOverheadUs: this.ndpOverheadUs,
     };
+  }
+
+  /** Corrects the groups' curves; returns the busy time of the latest group. */
+  private observeGroups(plan: LayerPlan, unitBusyUs: Float64Array): number {
+    let latestUs = 0;
+    for (let group = 0; group < this.ndpGroups; group++) {
+      const first = group * this.shape.tpDegree;
+      let busyUs = 0;
+      for (let unit = first; unit < first + (this.groupUnits[group] as number); unit++) {
+        busyUs = Math.max(busyUs, unitBusyUs[unit] ?? 0);
+      }
+      const used = this.correctCurve(this.groups[group] as CostCurve, plan, group, busyUs);
+      if (used) latestUs = Math.max(latestUs, busyUs);
+    }
+    return latestUs;
+  }
+
+  private observeShared(tokens: number, timeUs: number): void {
+    if (this.shared === undefined) {
+      this.shared = new CostCurve([{ tokens: Math.max(1, tokens), timeUs }]);
+      return;
+    }
+    this.shared.beginSum();
+    this.shared.addToSum(Math.max(1, tokens));
+    this.shared.correct(timeUs);
+  }
+
+  /**
+   * What the makespan exceeds the busy time by is the fixed time of the side that finished last. Which one that was
+   * is only known where the other was clearly done before, and the GPU's only without waits for transfers.
+   */
+  private observeOverheads(plan: LayerPlan, makespanUs: number, gpuBusyUs: number, ndpBusyUs: number): void {
+    const gpuDoneUs = gpuBusyUs > 0 ? gpuBusyUs + this.gpuOverheadUs : 0;
+    const ndpDoneUs = ndpBusyUs > 0 ? ndpBusyUs + this.ndpOverheadUs : 0;
+    if (gpuDoneUs > CLEARLY * ndpDoneUs && plan.prediction.transferUs === 0) {
+      this.gpuOverheadUs = towards(this.gpuOverheadUs, Math.max(0, makespanUs - gpuBusyUs));
+    } else if (ndpDoneUs > CLEARLY * gpuDoneUs) {
+      this.ndpOverheadUs = towards(this.ndpOverheadUs, Math.max(0, makespanUs - ndpBusyUs));
+    }
   }
 
   /** True where the plan has experts at `place`. */

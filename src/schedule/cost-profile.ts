@@ -13,6 +13,8 @@ export type CostProfile = {
   gpuExpert: CostPoint[];
   /** NDP group of `tpDegree` units, one list per measured degree. */
   ndpExpert: { tpDegree: number; points: CostPoint[] }[];
+  /** GPU time of the shared expert, where the model has one. */
+  sharedExpert?: CostPoint[];
   /** Transfer lane, one expert's slab. */
   transferUs: number;
   /** Fixed time of a layer that uses the GPU for experts. */
@@ -70,6 +72,7 @@ export function profileFromRates(rates: DeviceRates): CostProfile {
 export function checkProfile(profile: CostProfile): void {
   if (profile.version !== 1) throw new OptionError('profile.version', '1', profile.version);
   checkPoints('profile.gpuExpert', profile.gpuExpert);
+  if (profile.sharedExpert !== undefined) checkPoints('profile.sharedExpert', profile.sharedExpert);
   if (!Array.isArray(profile.ndpExpert) || profile.ndpExpert.length === 0) {
     throw new OptionError('profile.ndpExpert', 'a non-empty list', profile.ndpExpert);
   }

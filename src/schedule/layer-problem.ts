@@ -2,8 +2,8 @@
  * One layer's scheduling problem in flat arrays, and what a division of its experts would take. Shared by all
  * policies, so that their predictions compare: load() once a plan, evaluate() per candidate, write() for the chosen one.
  *
- * Model: each NDP group computes its experts one after the other. The GPU computes first what is resident, then
- * prefetches already on the lane, then on-demand transfers as they arrive, then prefetches still queued. On-demand
+ * Model: each NDP group computes its experts one after the other. The GPU computes the shared expert, what is resident,
+ * prefetches already on the lane, on-demand transfers as they arrive, prefetches still queued, in this order. On-demand
  * transfers run one after the other and overlap with GPU compute: a two-machine flow shop with equal first operations,
  * for which descending GPU time is the best order (Johnson 1954).
  */
@@ -43,6 +43,8 @@ export class LayerProblem {
   transferLimit = 0;
   transferUs = 0;
   laneFreeUs = 0;
+  /** GPU time before the first routed expert. */
+  sharedUs = 0;
   gpuOverheadUs = 0;
   ndpOverheadUs = 0;
 
@@ -80,6 +82,7 @@ export class LayerProblem {
     this.count = work.count;
     this.transferUs = costs.transferUs;
     this.laneFreeUs = residency.laneFreeUs;
+    this.sharedUs = costs.sharedExpertUs?.(work.tokens) ?? 0;
     this.gpuOverheadUs = costs.gpuOverheadUs;
     this.ndpOverheadUs = costs.ndpOverheadUs;
     let absent = 0;
@@ -122,7 +125,7 @@ export class LayerProblem {
     const { groupUs, order, kind, count, group, gpuUs, ndpUs, arrivalUs, laneFreeUs, transferUs } = this;
     groupUs.fill(0);
     let transfers = 0;
-    let finishUs = 0;
+    let finishUs = this.sharedUs;
     let onNdp = 0;
     for (let at = 0; at < count; at++) {
       const i = order[at] as number;
@@ -144,7 +147,8 @@ export class LayerProblem {
       if ((groupUs[own] as number) > groupsUs) groupsUs = groupUs[own] as number;
     }
     this.transfers = transfers;
-    this.gpuFinishUs = onNdp === count ? 0 : finishUs + this.gpuOverheadUs;
+    const gpuIdle = onNdp === count && finishUs === 0;
+    this.gpuFinishUs = gpuIdle ? 0 : finishUs + this.gpuOverheadUs;
     this.ndpFinishUs = onNdp === 0 ? 0 : groupsUs + this.ndpOverheadUs;
     this.transferFinishUs = transfers === 0 ? 0 : laneFreeUs + transfers * transferUs;
     return this.gpuFinishUs > this.ndpFinishUs ? this.gpuFinishUs : this.ndpFinishUs;
@@ -170,6 +174,7 @@ export class LayerProblem {
     if (this.transfers > 0) residency.takeSlots(this.transfers, this.slots);
     let taken = 0;
     plan.layer = work.layer;
+    plan.tokens = work.tokens;
     plan.count = work.count;
     for (let i = 0; i < work.count; i++) {
       const gpu = onGpu[i] === 1;
@@ -199,8 +204,8 @@ export class LayerProblem {
     for (let i = 0; i < this.count; i++) {
       const absent = this.kind[i] === ABSENT;
       const gpuUs = this.gpuUs[i] as number;
-      const possible =
-        this.readyUs(i, absent ? 1 : 0) + gpuUs < timeUs && !(absent && this.transferLimit === 0);
+      const startUs = Math.max(this.sharedUs, this.readyUs(i, absent ? 1 : 0));
+      const possible = startUs + gpuUs < timeUs && !(absent && this.transferLimit === 0);
       this.gpuAllowed[i] = possible ? 1 : 0;
       if (!possible) continue;
       allowed++;

@@ -28,7 +28,11 @@ export type PlanPrediction = {
   makespanUs: number;
 };
 
-export type LayerPlan = PlannedExperts & { prediction: PlanPrediction };
+export type LayerPlan = PlannedExperts & {
+  /** Tokens of the step. */
+  tokens: number;
+  prediction: PlanPrediction;
+};
 
 /** The part of device.ts' LayerRouting that grouping reads. */
 export type RoutedTokens = {
@@ -52,6 +56,7 @@ export function createLayerWork(numExperts: number): LayerWork {
 export function createLayerPlan(numExperts: number): LayerPlan {
   return {
     layer: 0,
+    tokens: 0,
     count: 0,
     expertIds: new Int32Array(numExperts),
     tokenCounts: new Int32Array(numExperts),

@@ -12,6 +12,8 @@ export interface Costs {
   gpuExpertUs(tokens: number): number;
   /** Time of NDP group `group` for one expert. */
   ndpExpertUs(tokens: number, group: number): number;
+  /** Time the GPU takes for the shared expert of a layer with `tokens` tokens, before routed ones. Default 0. */
+  sharedExpertUs?(tokens: number): number;
   /** Time the transfer lane is busy with one expert's slab. */
   readonly transferUs: number;
   /** Fixed time of a layer whose plan uses the GPU: launch and synchronisation. */

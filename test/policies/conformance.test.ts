@@ -86,7 +86,8 @@ describe.each(schedulerEntries().map(({ name }) => name))('policy %s', (policy) 
         const { count } = instance.work;
         const none = new TestResidency(new Int32Array(count).fill(-1), new Float64Array(count), 0, 0, 0);
         const shape = { ...instance.shape, slotsPerLayer: 0 };
-        const plan = planOf(policy, { ...instance, shape, residency: none });
+        const costs = { ...instance.costs, sharedExpertUs: () => 0 };
+        const plan = planOf(policy, { ...instance, shape, costs, residency: none });
         expect(entriesOf(plan).every(({ place, slot }) => place >= 0 && slot === -1)).toBe(true);
         expect(plan.prediction.gpuUs).toBe(0);
         expect(plan.prediction.transferUs).toBe(0);
@@ -126,7 +127,7 @@ describe.each(schedulerEntries().map(({ name }) => name))('policy %s', (policy) 
   it('plans a layer that no token reached as empty', () => {
     const work = createLayerWork(8);
     groupRouting(3, { tokens: 0, topK: 2, topkIds: new Int32Array(0) }, work);
-    const { costs } = randomInstance(seeded(1), 1, 1);
+    const costs = { ...randomInstance(seeded(1), 1, 1).costs, sharedExpertUs: () => 0 };
     const residency = new TestResidency(new Int32Array(8), new Float64Array(8), 4, 0, 0);
     const shape = { numExperts: 8, ndpGroups: 2, slotsPerLayer: 4 };
     const plan = planOf(policy, { shape, work, residency, costs });

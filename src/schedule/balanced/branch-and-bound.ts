@@ -36,7 +36,7 @@ export class BranchAndBound {
     this.setLimit();
     this.groupUs.fill(0);
     this.markEqual();
-    this.visit(0, 0, 0, this.bound.fixedUs);
+    this.visit(0, this.problem.sharedUs, 0, this.bound.fixedUs);
     return this.nodes > 0;
   }
 

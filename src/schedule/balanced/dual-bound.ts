@@ -95,7 +95,7 @@ export class DualBound {
   private relax(gpu: number, transfers: number): number {
     const { problem, groupTrial, groupUs } = this;
     const transferTermUs = transfers * this.slotUs;
-    let gpuUs = problem.gpuOverheadUs;
+    let gpuUs = problem.gpuOverheadUs + problem.sharedUs;
     let count = 0;
     groupUs.fill(problem.ndpOverheadUs);
     for (let i = 0; i < problem.count; i++) {

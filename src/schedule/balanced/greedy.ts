@@ -82,7 +82,7 @@ export class Greedy {
     const { problem, groupUs, best } = this;
     best.trial.fill(0, 0, problem.count);
     this.loadGroups();
-    let workUs = 0;
+    let workUs = problem.sharedUs;
     let readyUs = 0;
     let queuedUs = -LIFT_US;
     let transfers = 0;

@@ -16,7 +16,7 @@ export class LocalSearch {
   private gpuCount = 0;
   private ndpCount = 0;
   private readonly groupUs: Float64Array;
-  /** GPU time of the experts on the GPU. */
+  /** GPU time of the experts on the GPU, shared one included. */
   private workUs = 0;
   private transfers = 0;
   /** What GPU and groups must stay below, fixed times taken off. */
@@ -48,7 +48,7 @@ export class LocalSearch {
     const { problem, best, groupUs } = this;
     this.gpuCount = 0;
     this.ndpCount = 0;
-    this.workUs = 0;
+    this.workUs = problem.sharedUs;
     this.transfers = 0;
     groupUs.fill(0);
     for (let i = 0; i < problem.count; i++) {

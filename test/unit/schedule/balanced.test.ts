@@ -76,7 +76,7 @@ describe('balanced', () => {
     const instance = randomInstance(seeded(5), 8, 8);
     const slots = new Int32Array(8).fill(-1);
     const residency = new TestResidency(slots, new Float64Array(8), 8, 0, 0);
-    const costs = { ...instance.costs, transferUs: 1e6 };
+    const costs = { ...instance.costs, sharedExpertUs: () => 0, transferUs: 1e6 };
     const plan = planOf('balanced', { ...instance, residency, costs });
     expect(plan.prediction).toMatchObject({ gpuUs: 0, transferUs: 0 });
     expect(plan.places.slice(0, plan.count).every((place) => place >= 0)).toBe(true);

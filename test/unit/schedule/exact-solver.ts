@@ -41,8 +41,9 @@ function jobsOf({ work, residency, costs, shape }: Instance): Job[] {
 }
 
 /** GPU finish time when it computes `jobs` in the given order, transfers in the same order. */
-function gpuFinishUs(jobs: readonly Job[], { residency, costs }: Instance): number {
-  let now = 0;
+function gpuFinishUs(jobs: readonly Job[], { residency, costs, work }: Instance): number {
+  const shared = costs.sharedExpertUs?.(work.tokens) ?? 0;
+  let now = shared;
   let transfers = 0;
   for (const job of jobs) {
     if (job.absent) transfers++;
@@ -51,7 +52,7 @@ function gpuFinishUs(jobs: readonly Job[], { residency, costs }: Instance): numb
     if (job.rank === 3) ready += transfers * costs.transferUs;
     now = Math.max(now, ready) + job.gpuUs;
   }
-  return jobs.length === 0 ? 0 : now + costs.gpuOverheadUs;
+  return jobs.length === 0 && shared === 0 ? 0 : now + costs.gpuOverheadUs;
 }
 
 /** Least makespan over all divisions, infeasible ones (more transfers than slots) left out. */

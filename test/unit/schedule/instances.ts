@@ -62,6 +62,7 @@ function randomCosts(random: Random, groups: number): Costs {
     gpuExpertUs: (tokens) => time(tokens, gpuTokenUs) / gpuSpeed,
     ndpExpertUs: (tokens, group) => time(tokens, ndpTokenUs) * (group === groups - 1 ? lastGroupSlower : 1),
     transferUs: readUs * logUniform(random, 0.05, 30),
+    ...(random() < 0.2 && { sharedExpertUs: (tokens) => time(tokens, gpuTokenUs) / gpuSpeed }),
     gpuOverheadUs: random() < 0.5 ? 0 : readUs * random(),
     ndpOverheadUs: random() < 0.5 ? 0 : readUs * random(),
   };
