@@ -9,8 +9,8 @@ import { WEIGHT_ROLES, type WeightSource } from '../model/model-spec.js';
 import type { OpenedModel } from '../model/open-model.js';
 import type { TensorIndex, TensorInfo } from '../model/tensor-index.js';
 
-/** Bytes after which a lot is handed over. */
-const LOT_BYTES = 32e6;
+/** Bytes after which a lot is handed over; the source pages of one lot are resident beside the packed weights. */
+const LOT_BYTES = 8e6;
 
 const ROLE_NUMBERS = new Map(WEIGHT_ROLES.map((role, number) => [role, number]));
 

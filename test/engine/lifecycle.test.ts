@@ -1,8 +1,10 @@
 /** Loads and ends of models and of their processes, each scenario in a process of its own. */
 import { spawn } from 'node:child_process';
+import { rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { goldenFolder } from './built.js';
+import { writeSyntheticCheckpoint } from './synthetic-checkpoint.js';
 
 const script = fileURLToPath(new URL('./scenario.mjs', import.meta.url));
 
@@ -13,8 +15,8 @@ type Outcome = {
   result: Record<string, unknown>;
 };
 
-async function run(scenario: string): Promise<Outcome> {
-  const child = spawn(process.execPath, ['--expose-gc', script, scenario, goldenFolder('qwen3_moe')]);
+async function run(scenario: string, folder = goldenFolder('qwen3_moe')): Promise<Outcome> {
+  const child = spawn(process.execPath, ['--expose-gc', script, scenario, folder]);
   let stdout = '';
   let stderr = '';
   child.stdout.on('data', (data) => {
@@ -39,6 +41,28 @@ describe('life cycle', () => {
     const { middleBytes, endBytes } = outcome.result as { middleBytes: number; endBytes: number };
     // A leaked KV cache alone (6 MB a round) would be 300 MB between the two.
     expect(endBytes - middleBytes).toBeLessThan(0.03 * middleBytes);
+  });
+
+  it.runIf(process.platform === 'linux')('loading takes at most 1.15 x the bytes held', async () => {
+    const shape = {
+      hiddenSize: 512,
+      layers: 8,
+      numExperts: 16,
+      topK: 4,
+      intermediateSize: 256,
+      maxPositions: 4096,
+    };
+    const folder = writeSyntheticCheckpoint(shape);
+    try {
+      const outcome = await run('peak', folder);
+      expect(outcome).toMatchObject(ended);
+      const { heldBytes, peakBytes } = outcome.result as { heldBytes: number; peakBytes: number };
+      expect(heldBytes).toBeGreaterThan(200e6);
+      expect(peakBytes).toBeGreaterThan(0.9 * heldBytes);
+      expect(peakBytes).toBeLessThan(1.15 * heldBytes);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 
   it('a worker terminated in mid-step harms nobody', { timeout: 60_000 }, async () => {

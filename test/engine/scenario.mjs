@@ -3,6 +3,7 @@
  * FOLDER`. Run by lifecycle.test.ts with --expose-gc; prints one JSON line. Uses the package as built.
  */
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 
 /** @type {typeof import('../../src/index.js')} */
@@ -62,6 +63,16 @@ const scenarios = {
     return { text };
   },
 
+  /** Memory that loading takes at its peak, beside the bytes that are held afterwards. */
+  async peak() {
+    const beforeBytes = statusBytes('VmRSS');
+    const model = await loadModel({ ...options, maxContext: 512, kvTokens: 512 });
+    const heldBytes = model.info.memory.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    const peakBytes = statusBytes('VmHWM') - beforeBytes;
+    await model.dispose();
+    return { heldBytes, peakBytes };
+  },
+
   /** dispose() while requests run, and while loading. */
   async disposals() {
     const outcomes = [];
@@ -77,6 +88,12 @@ const scenarios = {
     return { outcomes: [...new Set(outcomes)] };
   },
 };
+
+/** @param {string} name a line of /proc/self/status */
+function statusBytes(name) {
+  const line = new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(readFileSync('/proc/self/status', 'utf8'));
+  return Number(line?.[1]) * 1024;
+}
 
 if (isMainThread) {
   const result = await scenarios[process.argv[2] ?? '']?.();
