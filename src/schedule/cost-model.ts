@@ -151,7 +151,7 @@ export class CostModel implements Costs {
     const ndpDoneUs = ndpBusyUs > 0 ? ndpBusyUs + this.ndpOverheadUs : 0;
     if (gpuDoneUs > CLEARLY * ndpDoneUs && plan.prediction.transferUs === 0) {
       this.gpuOverheadUs = towards(this.gpuOverheadUs, Math.max(0, makespanUs - gpuBusyUs));
-    } else if (ndpDoneUs > CLEARLY * gpuDoneUs) {
+    } else if (ndpDoneUs > CLEARLY * Math.max(gpuDoneUs, plan.prediction.gpuUs)) {
       this.ndpOverheadUs = towards(this.ndpOverheadUs, Math.max(0, makespanUs - ndpBusyUs));
     }
   }
