@@ -40,6 +40,19 @@ export type NativeCpuInfo = {
   hugePages: string;
 };
 
+/** What to measure by `measureCeiling`: bytes read from memory, or multiply-accumulates on registers. */
+export type NativeCeilingOptions = {
+  kind: 'read' | 'int8' | 'float';
+  threads: number;
+  pinThreads: boolean;
+  /** Of each variant that is tried. */
+  timeMs: number;
+  /** Read: far larger than all caches together. */
+  bufferBytes: number;
+  /** int8, float: the instruction set whose densest multiply-add is measured; 'scalar' has none. */
+  isa: string;
+};
+
 /** Columns of one row of the load table (Float64Array). */
 export const LOAD_COLUMNS = 8; // role, layer, expert, file, offsetBytes, dtype, rows, cols
 
@@ -112,6 +125,8 @@ export interface NativeBinding {
   cpuInfo(): NativeCpuInfo;
   /** Monotonic microseconds, the clock of observations and trace events. */
   nowUs(): number;
+  /** Rate in 1e9 bytes or multiply-accumulates per second, all threads together; blocks. */
+  measureCeiling(options: NativeCeilingOptions): number;
   /** `cancelFlags` is backed by a SharedArrayBuffer; native keeps it alive until dispose. */
   createDevice(spec: object, options: NativeDeviceOptions, cancelFlags: Int32Array): NativeDevice;
 }

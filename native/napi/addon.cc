@@ -9,6 +9,7 @@
 
 #include "../runtime/clock.h"
 #include "../runtime/cpu_topology.h"
+#include "ceilings.h"
 #include "device.h"
 #include "kernels/ops.h"
 
@@ -108,6 +109,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("dtypes", Napi::Function::New(env, dtypes, "dtypes"));
   exports.Set("cpuInfo", Napi::Function::New(env, cpu_info, "cpuInfo"));
   exports.Set("createDevice", Napi::Function::New(env, create_device, "createDevice"));
+  exports.Set("measureCeiling", Napi::Function::New(env, measure_ceiling_value, "measureCeiling"));
   exports.Set("nowUs", Napi::Function::New(env, now, "nowUs"));
   return exports;
 }
