@@ -32,6 +32,8 @@ export class CostCurve {
   private readonly times = new Float64Array(KNOTS);
   /** [KNOTS] share of the running sum that each knot has. */
   private readonly parts = new Float64Array(KNOTS);
+  /** [KNOTS] how many observations each knot made up, in all. */
+  private readonly seen = new Float64Array(KNOTS);
   private sumUs = 0;
 
   constructor(points: readonly CostPoint[]) {
@@ -67,14 +69,22 @@ export class CostCurve {
     this.sumUs += low + high;
   }
 
-  /** Moves the knots of the sum towards what was observed for it. Multiplicative, so times stay positive. */
+  /**
+   * Moves the knots of the sum towards what was observed for it; multiplicative, so times stay positive. Knots of
+   * which little was seen follow their neighbours, so that a profile that is wrong by a factor is mended as a whole.
+   */
   correct(observedUs: number): void {
     if (!(observedUs > 0) || !(this.sumUs > 0)) return;
+    const { times, parts, seen } = this;
     const error = Math.log(observedUs / this.sumUs);
     const step = STEP * Math.min(CLIP, Math.max(-CLIP, error));
+    let centre = 0;
+    for (let k = 0; k < KNOTS; k++) centre += (k * (parts[k] as number)) / this.sumUs;
     for (let k = 0; k < KNOTS; k++) {
-      const share = (this.parts[k] as number) / this.sumUs;
-      if (share > 0) this.times[k] = (this.times[k] as number) * Math.exp(step * Math.min(1, 2 * share));
+      const share = (parts[k] as number) / this.sumUs;
+      const follow = 1 / ((1 + (seen[k] as number)) * (1 + Math.abs(k - centre)));
+      times[k] = (times[k] as number) * (1 + step * Math.max(Math.min(1, 2 * share), follow));
+      seen[k] = (seen[k] as number) + share;
     }
     this.keepMonotone();
   }
@@ -88,10 +98,17 @@ export class CostCurve {
     return points;
   }
 
-  /** More tokens never take less time; knots without an observation of their own follow their neighbour. */
+  /** More tokens never take less time; of two knots that disagree the one of which less was seen gives way. */
   private keepMonotone(): void {
+    const { times, seen } = this;
     for (let k = 1; k < KNOTS; k++) {
-      this.times[k] = Math.max(this.times[k] as number, this.times[k - 1] as number);
+      let own = times[k] as number;
+      if (own >= (times[k - 1] as number)) continue;
+      for (let j = k - 1; j >= 0 && (times[j] as number) > (times[k] as number); j--) {
+        if ((seen[j] as number) >= (seen[k] as number)) own = Math.max(own, times[j] as number);
+      }
+      times[k] = own;
+      for (let j = k - 1; j >= 0 && (times[j] as number) > own; j--) times[j] = own;
     }
   }
 }

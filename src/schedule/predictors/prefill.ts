@@ -21,6 +21,8 @@ export class PrefillPredictor implements ExpertPredictor {
   private readonly bestKeys: Int32Array;
   /** [layers] 1: bestKeys has to be found anew. */
   private readonly stale: Uint8Array;
+  /** [layers * numExperts] 1: in the list that candidates() is making. */
+  private readonly listed: Uint8Array;
 
   constructor(
     private readonly layers: number,
@@ -32,6 +34,7 @@ export class PrefillPredictor implements ExpertPredictor {
     this.noise = (options.noiseActivations ?? NOISE_ACTIVATIONS) * this.activations.resolution;
     this.bestKeys = new Int32Array(layers).fill(NONE);
     this.stale = new Uint8Array(layers);
+    this.listed = new Uint8Array(layers * numExperts);
   }
 
   observe(work: LayerWork): void {
@@ -41,11 +44,34 @@ export class PrefillPredictor implements ExpertPredictor {
 
   candidates(_layer: number, vram: SlotLookup, capacity: number, out: PrefetchCandidates): void {
     out.count = 0;
+    while (out.count < capacity) {
+      const layer = this.bestLayer(vram);
+      if (layer === NONE) break;
+      const key = this.bestKeys[layer] as number;
+      out.keys[out.count] = key;
+      out.scores[out.count] = this.scores[key] as number;
+      out.count++;
+      this.listed[key] = 1;
+      this.stale[layer] = 1;
+    }
+    for (let i = 0; i < out.count; i++) {
+      this.listed[out.keys[i] as number] = 0;
+      this.stale[Math.floor((out.keys[i] as number) / this.numExperts)] = 1;
+    }
+  }
+
+  /** Layer of the best absent expert that is not listed yet, NONE where there is none. */
+  private bestLayer(vram: SlotLookup): number {
+    let best = NONE;
+    let highest = 0;
     for (let layer = 0; layer < this.layers; layer++) {
       if (this.stale[layer] === 1 || this.isTaken(layer, vram)) this.refresh(layer, vram);
       const key = this.bestKeys[layer] as number;
-      if (key !== NONE) this.insert(key, capacity, out);
+      if (key === NONE || (this.scores[key] as number) <= highest) continue;
+      highest = this.scores[key] as number;
+      best = layer;
     }
+    return best;
   }
 
   /** True where the layer's best absent expert has come to VRAM since it was found. */
@@ -60,27 +86,11 @@ export class PrefillPredictor implements ExpertPredictor {
     let highest = 0;
     for (let expert = 0; expert < this.numExperts; expert++) {
       const score = this.scores[base + expert] as number;
-      if (score <= highest || vram.slotOf(layer, expert) >= 0) continue;
+      if (score <= highest || this.listed[base + expert] === 1 || vram.slotOf(layer, expert) >= 0) continue;
       highest = score;
       best = base + expert;
     }
     this.bestKeys[layer] = best;
     this.stale[layer] = 0;
-  }
-
-  /** Keeps `out` sorted by descending score. */
-  private insert(key: number, capacity: number, out: PrefetchCandidates): void {
-    const score = this.scores[key] as number;
-    if (out.count === capacity) {
-      if (score <= (out.scores[capacity - 1] as number)) return;
-      out.count--;
-    }
-    let at = out.count++;
-    for (; at > 0 && (out.scores[at - 1] as number) < score; at--) {
-      out.scores[at] = out.scores[at - 1] as number;
-      out.keys[at] = out.keys[at - 1] as number;
-    }
-    out.scores[at] = score;
-    out.keys[at] = key;
   }
 }
