@@ -17,6 +17,9 @@ import type { VirtualTransferLane } from './virtual-transfer-lane.js';
 
 const NONE = -1;
 
+/** Tells the shared expert's time apart. */
+export type SimulatedObservation = LayerObservation & { sharedExpertUs: number };
+
 /** `gpuUs`: GPU time on shared and routed experts. */
 export type ExpertsResult = { readyUs: number; gpuPairs: number; ndpPairs: number; gpuUs: number };
 
@@ -59,7 +62,7 @@ export class ExpertTimeline {
     plan: LayerAssignment,
     routing: LayerRouting,
     submitUs: number,
-    observation: LayerObservation,
+    observation: SimulatedObservation,
   ): ExpertsResult {
     const { result, times } = this;
     result.gpuPairs = 0;
@@ -160,7 +163,7 @@ export class ExpertTimeline {
   }
 
   /** Shared expert, then routed ones as their slabs are there; returns when the GPU is done. */
-  private runGpu(layer: number, tokens: number, submitUs: number, observation: LayerObservation): number {
+  private runGpu(layer: number, tokens: number, submitUs: number, observation: SimulatedObservation): number {
     const { times, gpuTokens, gpuReadyUs } = this;
     const sharedUs = times.sharedExpertUs(layer, tokens);
     let endUs = submitUs + (sharedUs > 0 || gpuTokens.length > 0 ? times.gpuLaunchUs : 0);
@@ -184,12 +187,18 @@ export class ExpertTimeline {
       busyUs += timeUs;
     }
     observation.gpuExpertsUs = busyUs;
+    observation.sharedExpertUs = sharedUs;
     this.result.gpuUs = sharedUs + busyUs;
     return endUs;
   }
 
   /** Activations out, experts of each group, partial sums back; returns when the last result is there. */
-  private runUnits(layer: number, tokens: number, submitUs: number, observation: LayerObservation): number {
+  private runUnits(
+    layer: number,
+    tokens: number,
+    submitUs: number,
+    observation: SimulatedObservation,
+  ): number {
     const { info, times, groupUs, groupTokens, lane } = this;
     observation.unitBusyUs.fill(0);
     let most = 0;

@@ -15,7 +15,7 @@ import type {
   StepBatch,
   StepStatus,
 } from './device.js';
-import { ExpertTimeline } from './expert-timeline.js';
+import { ExpertTimeline, type SimulatedObservation } from './expert-timeline.js';
 import type { OperationTimes, RoutingSource } from './operation-times.js';
 import { VirtualTransferLane } from './virtual-transfer-lane.js';
 
@@ -61,8 +61,8 @@ export class SimulatedDevice implements Device {
   private readonly experts: ExpertTimeline;
   /** [layers] routing of this step; arrays grow on demand. */
   private readonly routings: LayerRouting[];
-  private readonly observed: LayerObservation[] = [];
-  private readonly observationOf: (LayerObservation | undefined)[];
+  private readonly observed: SimulatedObservation[] = [];
+  private readonly observationOf: (SimulatedObservation | undefined)[];
   private logits = new Float32Array(0);
   /** Slots whose copies ended and were not reported yet. */
   private completed: number[] = [];
@@ -276,11 +276,12 @@ function mean(values: Float64Array): number {
   return sum / values.length;
 }
 
-function emptyObservation(layer: number, units: number): LayerObservation {
+function emptyObservation(layer: number, units: number): SimulatedObservation {
   return {
     layer,
     attentionUs: 0,
     gpuExpertsUs: 0,
+    sharedExpertUs: 0,
     unitBusyUs: new Float64Array(units),
     transferUs: 0,
     transferBytes: 0,

@@ -47,8 +47,11 @@ export class ExpertCache {
   /** [slots] number of the last plan that used the slot, or whose layer's active experts it holds. */
   private readonly usedBy: Int32Array;
   private planNumber = 0;
-  private freeSlots: Int32Array;
+  private readonly freeSlots: Int32Array;
   private freeCount: number;
+  /** [slots] 1: resident and not pinned; and how many these are. */
+  private readonly replaceable: Uint8Array;
+  private replaceableCount = 0;
   private readonly view: CacheResidency;
 
   constructor(options: ExpertCacheOptions) {
@@ -67,6 +70,7 @@ export class ExpertCache {
     this.usedBy = new Int32Array(slots).fill(NONE);
     this.freeSlots = Int32Array.from({ length: slots }, (_, index) => slots - 1 - index);
     this.freeCount = slots;
+    this.replaceable = new Uint8Array(slots);
     this.view = new CacheResidency(this, numExperts);
   }
 
@@ -91,6 +95,7 @@ export class ExpertCache {
   beginPlan(work: ActiveExperts, nowUs: number): Residency {
     this.planNumber++;
     const view = this.view;
+    view.availableSlots = this.freeCount + this.replaceableCount;
     const base = work.layer * this.numExperts;
     for (let i = 0; i < work.count; i++) {
       const slot = this.slotOfKey[base + (work.expertIds[i] as number)] as number;
@@ -98,10 +103,10 @@ export class ExpertCache {
       view.arrivalUs[i] = 0;
       if (slot < 0) continue;
       this.usedBy[slot] = this.planNumber;
+      view.availableSlots -= this.replaceable[slot] as number;
       if (this.states[slot] === SLOT_ARRIVING) view.arrivalUs[i] = this.lane.arrivalUs(slot, nowUs);
     }
     view.laneFreeUs = this.lane.onDemandDelayUs(nowUs);
-    view.availableSlots = this.countEvictable();
     return view;
   }
 
@@ -143,19 +148,19 @@ export class ExpertCache {
   /** A transfer into `slot` is done. Call for all of Device.completedTransfers() before each plan. */
   completeTransfer(slot: number, nowUs: number): void {
     this.lane.complete(slot, nowUs);
-    if (this.states[slot] === SLOT_ARRIVING) this.states[slot] = SLOT_RESIDENT;
+    if (this.states[slot] === SLOT_ARRIVING) this.setState(slot, SLOT_RESIDENT, this.pinned[slot] as number);
   }
 
   /** Keeps a resident or arriving expert in VRAM until unpinned; false where it is absent. */
   pin(layer: number, expert: number): boolean {
     const slot = this.slotOf(layer, expert);
-    if (slot >= 0) this.pinned[slot] = 1;
+    if (slot >= 0) this.setState(slot, this.stateOf(slot), 1);
     return slot >= 0;
   }
 
   unpin(layer: number, expert: number): void {
     const slot = this.slotOf(layer, expert);
-    if (slot >= 0) this.pinned[slot] = 0;
+    if (slot >= 0) this.setState(slot, this.stateOf(slot), 0);
   }
 
   /** Gives up an expert's slot, as when its transfer was never made; false where it is absent, arriving or pinned. */
@@ -163,7 +168,7 @@ export class ExpertCache {
     const slot = this.slotOf(layer, expert);
     if (slot < 0 || this.states[slot] !== SLOT_RESIDENT || this.pinned[slot] === 1) return false;
     this.vacate(slot);
-    this.states[slot] = SLOT_FREE;
+    this.setState(slot, SLOT_FREE, 0);
     this.freeSlots[this.freeCount++] = slot;
     return true;
   }
@@ -171,11 +176,13 @@ export class ExpertCache {
   /** A free slot, else the evictable one whose expert has the lowest score ([layers * numExperts]), else -1. */
   lowestSlot(scores: Float64Array): number {
     if (this.freeCount > 0) return this.freeSlots[this.freeCount - 1] as number;
+    const { keys, replaceable, usedBy, planNumber } = this;
     let best = NONE;
     let lowest = Number.POSITIVE_INFINITY;
+    // isEvictable written out: this runs for each prefetch over all slots.
     for (let slot = 0; slot < this.slots; slot++) {
-      if (!this.isEvictable(slot)) continue;
-      const score = scores[this.keys[slot] as number] as number;
+      if (replaceable[slot] === 0 || usedBy[slot] === planNumber) continue;
+      const score = scores[keys[slot] as number] as number;
       if (score < lowest) {
         lowest = score;
         best = slot;
@@ -209,18 +216,16 @@ export class ExpertCache {
     Object.assign(this.stats, emptyStats());
   }
 
-  private countEvictable(): number {
-    let count = this.freeCount;
-    for (let slot = 0; slot < this.slots; slot++) if (this.isEvictable(slot)) count++;
-    return count;
+  private isEvictable(slot: number): boolean {
+    return this.replaceable[slot] === 1 && this.usedBy[slot] !== this.planNumber;
   }
 
-  private isEvictable(slot: number): boolean {
-    return (
-      this.states[slot] === SLOT_RESIDENT &&
-      this.pinned[slot] === 0 &&
-      (this.usedBy[slot] as number) !== this.planNumber
-    );
+  private setState(slot: number, state: number, pinned: number): void {
+    this.states[slot] = state;
+    this.pinned[slot] = pinned;
+    const replaceable = state === SLOT_RESIDENT && pinned === 0 ? 1 : 0;
+    this.replaceableCount += replaceable - (this.replaceable[slot] as number);
+    this.replaceable[slot] = replaceable;
   }
 
   /** out[from..to) by insertion: the slots with the lowest priorities, ascending; ties to the lower slot. */
@@ -248,7 +253,7 @@ export class ExpertCache {
     else this.vacate(slot);
     this.keys[slot] = key;
     this.slotOfKey[key] = slot;
-    this.states[slot] = state;
+    this.setState(slot, state, 0);
     this.unused[slot] = 0;
     this.stats.bytesMoved += this.expertBytes;
     this.eviction.admit(key);

@@ -27,6 +27,8 @@ const DEFAULT_MARGIN = 0.1;
 const DEFAULT_MAX_OUTSTANDING = 16;
 /** Share of a new value in the running mean of the time between calls. */
 const GAIN = 0.2;
+/** Times between two calls within which a prefetch for the next layer must arrive. */
+const PATIENCE = 1.5;
 
 export class Prefetcher {
   private readonly margin: number;
@@ -76,7 +78,7 @@ export class Prefetcher {
     if (predictor === undefined || cache.slots === 0) return requests;
     const room = this.room(nowUs);
     if (room <= 0) return requests;
-    predictor.candidates(layer, cache, room, this.found);
+    predictor.candidates(layer, cache, room, this.found, this.inTime(nowUs));
     for (let i = 0; i < this.found.count; i++) {
       if (!this.start(this.found.keys[i] as number, this.found.scores[i] as number, predictor, nowUs)) break;
     }
@@ -91,8 +93,26 @@ export class Prefetcher {
     }
     this.lastCallUs = nowUs;
     const slabUs = this.costs.transferUs;
+    if (this.predictor?.isTimely && slabUs > 0) {
+      // One that does not start before the next call would be out of date when it does.
+      const startable = Math.ceil((this.gapUs - this.laneUs(nowUs)) / slabUs);
+      return Math.min(startable, this.maxOutstanding - this.cache.lane.outstanding);
+    }
     const wanted = slabUs > 0 ? Math.ceil(this.gapUs / slabUs) + 1 : this.maxOutstanding;
     return Math.min(wanted, this.maxOutstanding) - this.cache.lane.outstanding;
+  }
+
+  /** Prefetches that would arrive while the next layer's experts can still wait for them. */
+  private inTime(nowUs: number): number {
+    const slabUs = this.costs.transferUs;
+    if (slabUs <= 0) return this.maxOutstanding;
+    return Math.max(0, Math.floor((PATIENCE * this.gapUs - this.laneUs(nowUs)) / slabUs));
+  }
+
+  /** Time until everything on the lane is done. */
+  private laneUs(nowUs: number): number {
+    const { lane } = this.cache;
+    return lane.onDemandDelayUs(nowUs) + Math.max(0, lane.outstanding - 1) * this.costs.transferUs;
   }
 
   /** False where no slot is worth giving up for the pair. */

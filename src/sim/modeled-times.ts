@@ -7,6 +7,7 @@ import { GpuTimes } from './gpu-times.js';
 import type { GpuProfile, HardwareData, HostProfile, UnitProfile } from './hardware.js';
 import type { LayerShape, ModelShape } from './models.js';
 import { UnitTimes } from './unit-times.js';
+import { MAX_LOOKAHEAD_TOKENS } from './workload/lookahead.js';
 
 /** A box: what `sim` and `plan` let the user choose. */
 export type Box = {
@@ -38,6 +39,8 @@ export class ModeledTimes implements OperationTimes {
     box: Box,
     hardware: HardwareData,
     host: HostProfile = hardware.host,
+    /** The next layer's router runs on this layer's hidden state too. */
+    private readonly looksAhead = false,
   ) {
     this.gpu = new GpuTimes(box.gpu, hardware.kernels, hardware.expertFit);
     this.unit = new UnitTimes(box.unit, model);
@@ -64,10 +67,19 @@ export class ModeledTimes implements OperationTimes {
     // Scores and values: two multiply-adds per attended position and value of a head.
     const scoresUs = gpu.computeUs(2 * attendedTokens * shape.attentionWidth, shape.attentionBytes);
     return (
+      this.lookaheadUs(shape, tokens) +
       gpu.kernelsUs(this.attentionKernels + (shape.hasExperts ? 0 : 2)) +
       gpu.productUs(tokens, shape.attentionBytes, model.bytesPerDenseWeight) +
       gpu.productUs(tokens, shape.feedForwardBytes, model.bytesPerDenseWeight) +
       Math.max(readUs, scoresUs)
+    );
+  }
+
+  /** Router and top-k of the next layer. */
+  private lookaheadUs({ hasExperts, feedForwardBytes }: LayerShape, tokens: number): number {
+    if (!this.looksAhead || !hasExperts || tokens > MAX_LOOKAHEAD_TOKENS) return 0;
+    return (
+      this.gpu.kernelsUs(2) + this.gpu.productUs(tokens, feedForwardBytes, this.model.bytesPerDenseWeight)
     );
   }
 

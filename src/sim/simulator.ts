@@ -70,7 +70,7 @@ class Simulation {
     const tpDegree = system.cut === 'whole' ? 1 : units;
     // The oracle has made all plans beforehand.
     const host = system.isOracle ? { ...hardware.host, planUs: 0 } : hardware.host;
-    const times = new ModeledTimes(model, box, hardware, host);
+    const times = new ModeledTimes(model, box, hardware, host, system.lookahead === 'router');
     const records = new Map(requests.map((record, index) => [index + 1, record]));
     const expertSlots = slotsFor(input);
     this.device = new SimulatedDevice(
@@ -217,7 +217,7 @@ class Simulation {
 const STAGING_LAYERS = 1;
 
 /** Slots that VRAM has room for beside dense weights, KV cache and a reserve. Throws OptionError where it has none. */
-export function slotsFor({ model, box, hardware, requests }: SimulationInput): number {
+export function slotsFor({ model, box, hardware, requests, system }: SimulationInput): number {
   const tokens = requests.reduce((sum, record) => sum + record.tokens, 0);
   const freeBytes =
     box.gpu.memoryBytes - denseBytes(model) - kvBytes(model, tokens) - hardware.host.reservedBytes;
@@ -230,10 +230,12 @@ export function slotsFor({ model, box, hardware, requests }: SimulationInput): n
       `${(box.gpu.memoryBytes / 1e9).toFixed(1)} GB`,
     );
   }
-  return Math.min(slots, moeLayerCount(model) * model.experts);
+  // Copies that are dropped after their layer need no more slots than a layer has experts.
+  const most = system.keeps === 'nothing' ? model.experts : moeLayerCount(model) * model.experts;
+  return Math.min(slots, most);
 }
 
-/** What calibration measures on this device, and the fixed times of a layer, which it cannot tell apart. */
+/** What calibration measures on this device, and what it cannot: fixed times of a layer, the shared expert. */
 function costProfile(
   { model, maxBatchTokens = 512 }: SimulationInput,
   device: SimulatedDevice,
@@ -251,9 +253,14 @@ function costProfile(
     () => 0,
   );
   const moeLayer = model.layers.findIndex(({ hasExperts }) => hasExperts);
+  const sharedExpert = measured.gpuExpert.map(({ tokens }) => ({
+    tokens,
+    timeUs: times.sharedExpertUs(moeLayer, tokens),
+  }));
   return {
     ...measured,
-    gpuOverheadUs: times.gpuLaunchUs + times.sharedExpertUs(moeLayer, 1),
+    ...(sharedExpert.every(({ timeUs }) => timeUs > 0) ? { sharedExpert } : {}),
+    gpuOverheadUs: times.gpuLaunchUs + times.gpuExpertsFloorUs(1),
     ndpOverheadUs: times.ndpCommandUs + times.ndpResultUs + 2 * times.unitLinkUs(1) + times.linkUs(1),
   };
 }

@@ -19,6 +19,7 @@ export class LookaheadPredictor implements ExpertPredictor {
   readonly name = 'lookahead';
   readonly scores: Float64Array;
   readonly noise: number;
+  readonly isTimely = true;
   /** [RANKS] share of guesses that came true. */
   readonly precision = new Float64Array(RANKS).fill(FIRST_PRECISION);
   private readonly usual: PrefillPredictor;
@@ -47,12 +48,20 @@ export class LookaheadPredictor implements ExpertPredictor {
     this.usual.observe(work);
   }
 
-  candidates(layer: number, vram: SlotLookup, capacity: number, out: PrefetchCandidates): void {
+  candidates(
+    layer: number,
+    vram: SlotLookup,
+    capacity: number,
+    out: PrefetchCandidates,
+    inTime = capacity,
+  ): void {
     this.usual.candidates(layer, vram, capacity, out);
     if (this.guessedLayer <= layer) return;
-    for (let rank = this.guessCount - 1; rank >= 0; rank--) {
+    let added = 0;
+    for (let rank = 0; rank < this.guessCount && added < inTime; rank++) {
       const expert = this.guesses[rank] as number;
       if (vram.slotOf(this.guessedLayer, expert) >= 0) continue;
+      added++;
       const key = this.guessedLayer * this.numExperts + expert;
       const score = (this.scores[key] as number) + (this.precision[Math.min(rank, RANKS - 1)] as number);
       insert(out, key, score, capacity);

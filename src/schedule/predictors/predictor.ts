@@ -22,12 +22,23 @@ export interface ExpertPredictor {
   readonly scores: Float64Array;
   /** Least difference of scores that is more than chance: a resident is replaced only beyond it. */
   readonly noise: number;
+  /** True where candidates are for the next layer: a prefetch that could not start before it is not worth having. */
+  readonly isTimely?: boolean;
   /** Takes note of a layer's routing. Layers come in ascending order within a step. */
   observe(work: LayerWork): void;
   /** A guess of the experts that `layer` will need next, from a lookahead; predictors may ignore it. */
   hint?(layer: number, expertIds: Int32Array, count: number): void;
-  /** Lists absent pairs to copy while `layer` computes, best first, at most `capacity`. */
-  candidates(layer: number, vram: SlotLookup, capacity: number, out: PrefetchCandidates): void;
+  /**
+   * Lists absent pairs to copy while `layer` computes, best first, at most `capacity`. The first `inTime` of them
+   * would arrive in time for the next layer.
+   */
+  candidates(
+    layer: number,
+    vram: SlotLookup,
+    capacity: number,
+    out: PrefetchCandidates,
+    inTime: number,
+  ): void;
 }
 
 export type PredictorEntry = {

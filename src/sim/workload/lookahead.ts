@@ -11,7 +11,7 @@ import { randomBits } from './random.js';
 export const DEFAULT_RECALL = 0.67;
 
 /** Beyond this many tokens nearly all experts are active, and guessing says nothing. */
-const MAX_TOKENS = 64;
+export const MAX_LOOKAHEAD_TOKENS = 64;
 
 export class Lookahead {
   /** Of the last guess: layer, and experts likeliest first. */
@@ -47,7 +47,7 @@ export class Lookahead {
   guess(layer: number, batch: StepBatch): boolean {
     const next = this.nextLayer[layer] ?? -1;
     const tokens = batch.sequences.reduce((sum, { tokenIds }) => sum + tokenIds.length, 0);
-    if (next < 0 || tokens > MAX_TOKENS) return false;
+    if (next < 0 || tokens > MAX_LOOKAHEAD_TOKENS) return false;
     this.layer = next;
     this.votes.fill(0);
     for (const { cancelSlot, firstPosition, tokenIds } of batch.sequences) {
