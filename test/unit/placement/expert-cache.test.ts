@@ -24,6 +24,11 @@ function active(layer: number, experts: number[], tokens?: number[]): ActiveExpe
 function compute(cache: ExpertCache, layer: number, experts: number[], nowUs = 0): PlannedExperts {
   const work = active(layer, experts);
   const residency = cache.beginPlan(work, nowUs);
+  const all = new Int32Array(residency.availableSlots).fill(-1);
+  residency.takeSlots(all.length, all);
+  const held = new Set(residency.slots.slice(0, work.count));
+  expect(new Set(all).size).toBe(all.length);
+  for (const slot of all) expect(slot >= 0 && !held.has(slot)).toBe(true);
   const taken = new Int32Array(experts.length);
   const absent = experts.filter((_, i) => (residency.slots[i] ?? -1) < 0).length;
   const copies = Math.min(absent, residency.availableSlots);
