@@ -108,7 +108,7 @@ export class ModeledTimes implements OperationTimes {
   }
 
   unitExpertUs(tokens: number, groupUnits: number): number {
-    const key = tokens * 64 + groupUnits;
+    const key = groupUnits * 2 ** 20 + tokens;
     const known = this.unitExpert.get(key);
     if (known !== undefined) return known;
     const timeUs = this.unit.expertUs(tokens, groupUnits);

@@ -12,6 +12,7 @@ import { blocksFor } from '../engine/kv-blocks.js';
 import { createPlanner } from '../engine/planning.js';
 import type { GenerateResult, RoutingRecord } from '../engine/result.js';
 import { DeviceError, NearmoeError, OptionError } from '../errors.js';
+import { chooseTpDegree } from '../placement/tp-degree.js';
 import type { CostProfile } from '../schedule/cost-profile.js';
 import type { Planner } from '../schedule/planner.js';
 import type { HardwareData } from './hardware.js';
@@ -45,6 +46,7 @@ export type SimulationResult = {
   /** Virtual time until the last request is done. */
   totalMs: number;
   expertSlots: number;
+  tpDegree: number;
   books: DeviceBooks;
 };
 
@@ -67,10 +69,10 @@ class Simulation {
   constructor(private readonly input: SimulationInput) {
     const { model, box, system, hardware, requests } = input;
     const units = system.beside === 'nothing' ? 1 : box.units;
-    const tpDegree = system.cut === 'whole' ? 1 : units;
     // The oracle has made all plans beforehand.
     const host = system.isOracle ? { ...hardware.host, planUs: 0 } : hardware.host;
     const times = new ModeledTimes(model, box, hardware, host, system.lookahead === 'router');
+    const tpDegree = tpDegreeFor(input, units, times);
     const records = new Map(requests.map((record, index) => [index + 1, record]));
     const expertSlots = slotsFor(input);
     this.device = new SimulatedDevice(
@@ -124,6 +126,7 @@ class Simulation {
       requests: requests.map((_, index) => this.resultOf(index + 1)),
       totalMs: this.device.nowUs() / 1e3,
       expertSlots: this.device.info.expertSlots,
+      tpDegree: this.device.info.tpDegree,
       books,
     };
   }
@@ -233,6 +236,18 @@ export function slotsFor({ model, box, hardware, requests, system }: SimulationI
   // Copies that are dropped after their layer need no more slots than a layer has experts.
   const most = system.keeps === 'nothing' ? model.experts : moeLayerCount(model) * model.experts;
   return Math.min(slots, most);
+}
+
+/** Units that experts are cut over; decode decides where the system leaves it open. */
+function tpDegreeFor(
+  { model, system, requests }: SimulationInput,
+  units: number,
+  times: ModeledTimes,
+): number {
+  if (system.cut === 'whole') return 1;
+  if (system.cut === 'all') return units;
+  const load = { units, numExperts: model.experts, topK: model.topK, tokens: requests.length };
+  return chooseTpDegree(load, (tokens, groupUnits) => times.unitExpertUs(tokens, groupUnits));
 }
 
 /** What calibration measures on this device, and what it cannot: fixed times of a layer, the shared expert. */

@@ -11,7 +11,7 @@ export type System = {
   policy: string;
   prefetch: string;
   cachePolicy: string;
-  /** Units an expert is cut over: all of them, or one (whole experts). */
+  /** Units an expert is cut over: all of them, one (whole experts), or what suits the load best. */
   cut: 'all' | 'whole' | 'auto';
   /** What computes beside the GPU: NDP units, the host's CPU, or nothing. */
   beside: 'ndp' | 'cpu' | 'nothing';
@@ -68,7 +68,7 @@ export const SYSTEMS: readonly System[] = [
   { id: 'tp', title: 'Tensor-parallel experts', ...ours, policy: 'ndp-only', prefetch: 'off' },
   { id: 'tp-balanced', title: '+ balanced scheduling', ...ours, prefetch: 'off' },
   { id: 'tp-prefill', title: '+ prefill prefetch', ...ours, prefetch: 'prefill' },
-  { id: 'ours', title: '+ lookahead', ...ours, prefetch: 'lookahead', lookahead: 'router' },
+  { id: 'ours', title: 'Ours', ...ours, cut: 'auto', prefetch: 'lookahead', lookahead: 'router' },
   { id: 'oracle', title: 'Oracle', ...ours, prefetch: 'off', isOracle: true },
 ];
 

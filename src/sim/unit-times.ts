@@ -8,6 +8,7 @@ import type { ModelShape } from './models.js';
 
 /** Activations are kept in FP16. */
 const ACTIVATION_BYTES = 2;
+const SUM_BYTES = 4;
 
 export class UnitTimes {
   private readonly bytesPerUs: number;
@@ -27,7 +28,7 @@ export class UnitTimes {
   expertUs(tokens: number, groupUnits: number): number {
     const { model, unit } = this;
     const share = this.largestShare(groupUnits);
-    const passes = Math.ceil(tokens / this.tokensPerPass(share));
+    const passes = Math.ceil(tokens / this.tokensPerPass());
     const readUs = (passes * model.expertBytes * share) / this.bytesPerUs;
     const computeUs = (tokens * model.expertFlops * share) / this.flopsPerUs;
     return unit.expertCommandUs + Math.max(readUs, computeUs);
@@ -49,10 +50,12 @@ export class UnitTimes {
     return largest / columns;
   }
 
-  /** Tokens whose input, slice of the intermediate rows and output fit into the buffer together. */
-  private tokensPerPass(share: number): number {
-    const { hiddenSize, expertIntermediateSize } = this.model;
-    const rowBytes = (2 * hiddenSize + expertIntermediateSize * share) * ACTIVATION_BYTES;
+  /**
+   * Tokens that one pass over the weights serves: gate and up keep the tokens' input rows in the buffer, down keeps
+   * the sums of their output rows (FP32); the rows between are short and go through memory.
+   */
+  private tokensPerPass(): number {
+    const rowBytes = this.model.hiddenSize * SUM_BYTES;
     return Math.max(1, Math.floor(this.unit.bufferBytes / rowBytes));
   }
 }
