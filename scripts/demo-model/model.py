@@ -4,6 +4,7 @@ Same weights, names and arithmetic, but the expert block runs as one matmul per 
 expert, which makes training on a CPU several times faster. train.py trains it, export.py writes its weights in the
 Hub format and checks the logits against transformers. It has no KV cache: it never generates.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -20,9 +21,9 @@ class ModelConfig:
     vocab_size: int = 2048
     hidden_size: int = 192
     num_hidden_layers: int = 6
-    num_attention_heads: int = 6
+    num_attention_heads: int = 4
     num_key_value_heads: int = 2
-    head_dim: int = 32
+    head_dim: int = 48
     num_experts: int = 16
     num_experts_per_tok: int = 4
     moe_intermediate_size: int = 96
@@ -48,51 +49,54 @@ def swiglu_backward(pre: Tensor, grad: Tensor) -> Tensor:
 
 
 class ExpertsFunction(torch.autograd.Function):
-    """SwiGLU experts over tokens sorted by expert: x [N, H], gate_up [E, 2I, H], down [E, H, I] -> [N, H].
+    """SwiGLU experts: x [T, H], ids [T, K], gate_up [E, 2I, H], down [E, H, I] -> one row per choice [T, K, H].
 
-    Written by hand so that each matmul works on a contiguous run of rows and writes in place, with no per-expert
-    gather and no autograd node per expert. `counts` lists how many rows belong to each expert.
+    Written by hand so that each matmul works on a contiguous run of rows sorted by expert and writes in place, with
+    no autograd node per expert and no scatter-add in the backward pass. Runs are padded with zero rows to a multiple of
+    RUN: the CPU library generates code for each new matrix shape, which would take longer than the product itself.
     """
 
-    @staticmethod
-    def forward(ctx, x: Tensor, gate_up: Tensor, down: Tensor, counts: list[int]) -> Tensor:
-        pre = x.new_empty(x.shape[0], gate_up.shape[1])
-        out = torch.empty_like(x)
-        begin = 0
-        for expert, count in enumerate(counts):
-            torch.mm(x[begin : begin + count], gate_up[expert].t(), out=pre[begin : begin + count])
-            begin += count
-        hidden = swiglu(pre)
-        begin = 0
-        for expert, count in enumerate(counts):
-            torch.mm(hidden[begin : begin + count], down[expert].t(), out=out[begin : begin + count])
-            begin += count
-        ctx.save_for_backward(x, gate_up, down, pre)
-        ctx.counts = counts
-        return out
+    RUN = 128
 
     @staticmethod
-    def backward(ctx, grad_out: Tensor):
-        x, gate_up, down, pre = ctx.saved_tensors
+    def forward(ctx, x: Tensor, ids: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+        order = torch.argsort(ids.flatten(), stable=True)
+        counts = torch.bincount(ids.flatten(), minlength=gate_up.shape[0])
+        padded = (counts + ExpertsFunction.RUN - 1) // ExpertsFunction.RUN * ExpertsFunction.RUN
+        shift = (padded.cumsum(0) - padded) - (counts.cumsum(0) - counts)
+        place = torch.arange(order.shape[0]) + torch.repeat_interleave(shift, counts)
+        ends = padded.cumsum(0).tolist()
+        runs = [slice(begin, end) for begin, end in zip([0, *ends], ends)]
+        where = torch.empty_like(order)
+        where[order] = place
+        rows = x.new_zeros(ends[-1], x.shape[1])
+        rows.index_copy_(0, place, x.index_select(0, order // ids.shape[1]))
+        pre, out = x.new_empty(ends[-1], gate_up.shape[1]), torch.empty_like(rows)
+        for expert, run in enumerate(runs):
+            torch.mm(rows[run], gate_up[expert].t(), out=pre[run])
         hidden = swiglu(pre)
-        grad_hidden = torch.empty_like(hidden)
-        grad_down = torch.zeros_like(down)
-        begin = 0
-        for expert, count in enumerate(ctx.counts):
-            rows = slice(begin, begin + count)
-            torch.mm(grad_out[rows], down[expert], out=grad_hidden[rows])
-            torch.mm(grad_out[rows].t(), hidden[rows], out=grad_down[expert])
-            begin += count
+        for expert, run in enumerate(runs):
+            torch.mm(hidden[run], down[expert].t(), out=out[run])
+        ctx.save_for_backward(rows, gate_up, down, pre, where)
+        ctx.runs = runs
+        return out.index_select(0, where).view(*ids.shape, -1)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        rows, gate_up, down, pre, where = ctx.saved_tensors
+        grad_out = torch.zeros_like(rows).index_copy_(0, where, grad.flatten(0, 1))
+        hidden = swiglu(pre)
+        grad_hidden, grad_down = torch.empty_like(hidden), torch.empty_like(down)
+        for expert, run in enumerate(ctx.runs):
+            torch.mm(grad_out[run], down[expert], out=grad_hidden[run])
+            torch.mm(grad_out[run].t(), hidden[run], out=grad_down[expert])
         grad_pre = swiglu_backward(pre, grad_hidden)
-        grad_x = torch.empty_like(x)
-        grad_gate_up = torch.zeros_like(gate_up)
-        begin = 0
-        for expert, count in enumerate(ctx.counts):
-            rows = slice(begin, begin + count)
-            torch.mm(grad_pre[rows], gate_up[expert], out=grad_x[rows])
-            torch.mm(grad_pre[rows].t(), x[rows], out=grad_gate_up[expert])
-            begin += count
-        return grad_x, grad_gate_up, grad_down, None
+        grad_rows, grad_gate_up = torch.empty_like(rows), torch.empty_like(gate_up)
+        for expert, run in enumerate(ctx.runs):
+            torch.mm(grad_pre[run], gate_up[expert], out=grad_rows[run])
+            torch.mm(grad_pre[run].t(), rows[run], out=grad_gate_up[expert])
+        grad_x = grad_rows.index_select(0, where).view(*grad.shape).sum(1)
+        return grad_x, None, grad_gate_up, grad_down
 
 
 class RMSNorm(nn.Module):
@@ -138,47 +142,52 @@ class Attention(nn.Module):
 
 
 class SparseMoe(nn.Module):
-    """Top-k router with renormalised weights and the experts. Returns the output and the balancing loss."""
+    """Weights of a layer's router and experts."""
+
+    def __init__(self, c: ModelConfig):
+        super().__init__()
+        self.gate = nn.Parameter(torch.empty(c.num_experts, c.hidden_size))
+        self.gate_up_proj = nn.Parameter(
+            torch.empty(c.num_experts, 2 * c.moe_intermediate_size, c.hidden_size)
+        )
+        self.down_proj = nn.Parameter(torch.empty(c.num_experts, c.hidden_size, c.moe_intermediate_size))
+
+
+class Layer(nn.Module):
+    """One decoder layer in three parts, so that the parts around the experts can be compiled."""
 
     def __init__(self, c: ModelConfig):
         super().__init__()
         self.c = c
-        self.gate = nn.Parameter(torch.empty(c.num_experts, c.hidden_size))
-        self.gate_up_proj = nn.Parameter(torch.empty(c.num_experts, 2 * c.moe_intermediate_size, c.hidden_size))
-        self.down_proj = nn.Parameter(torch.empty(c.num_experts, c.hidden_size, c.moe_intermediate_size))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        c, flat = self.c, x.reshape(-1, x.shape[-1])
-        probs = torch.softmax(F.linear(flat, self.gate.to(x.dtype)).float(), dim=-1)
-        weights, ids = torch.topk(probs, c.num_experts_per_tok, dim=-1)
-        weights = weights / weights.sum(-1, keepdim=True)
-        order = torch.argsort(ids.flatten(), stable=True)
-        counts = torch.bincount(ids.flatten(), minlength=c.num_experts)
-        token = order // c.num_experts_per_tok
-        rows = ExpertsFunction.apply(
-            flat[token], self.gate_up_proj.to(x.dtype), self.down_proj.to(x.dtype), counts.tolist()
-        )
-        inverse = torch.empty_like(order)
-        inverse[order] = torch.arange(order.shape[0])
-        rows = rows[inverse].view(*weights.shape, -1)
-        out = torch.einsum("tk,tkh->th", weights.to(x.dtype), rows)
-        share = counts.float() / counts.sum()
-        balance = c.num_experts * (share * probs.mean(0)).sum()
-        return out.view_as(x), balance
-
-
-class Layer(nn.Module):
-    def __init__(self, c: ModelConfig):
-        super().__init__()
         self.input_layernorm = RMSNorm(c.hidden_size, c.rms_norm_eps)
         self.self_attn = Attention(c)
         self.post_attention_layernorm = RMSNorm(c.hidden_size, c.rms_norm_eps)
         self.mlp = SparseMoe(c)
 
+    def route(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, ...]:
+        """Attention and router: x [B, T, H] -> residual [BT, H], normed [BT, H], probabilities, top-k ids, weights."""
+        x = (x + self.self_attn(self.input_layernorm(x), cos, sin)).flatten(0, 1)
+        y = self.post_attention_layernorm(x)
+        probs = torch.softmax(F.linear(y, self.mlp.gate.to(y.dtype)).float(), dim=-1)
+        weights, ids = torch.topk(probs, self.c.num_experts_per_tok, dim=-1)
+        return x, y, probs, ids, weights / weights.sum(-1, keepdim=True)
+
+    def combine(
+        self, x: Tensor, rows: Tensor, weights: Tensor, probs: Tensor, ids: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Weighted sum of the experts' rows [BT, K, H] and the balancing loss (1 when the load is even)."""
+        experts = torch.arange(self.c.num_experts)
+        share = (ids[..., None] == experts).float().mean((0, 1))
+        balance = self.c.num_experts * (share * probs.mean(0)).sum()
+        return x + (rows * weights.to(rows.dtype)[..., None]).sum(1), balance
+
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
-        y, balance = self.mlp(self.post_attention_layernorm(x))
-        return x + y, balance
+        flat, y, probs, ids, weights = self.route(x, cos, sin)
+        rows = ExpertsFunction.apply(
+            y, ids, self.mlp.gate_up_proj.to(y.dtype), self.mlp.down_proj.to(y.dtype)
+        )
+        out, balance = self.combine(flat, rows, weights, probs, ids)
+        return out.view_as(x), balance
 
 
 def mean_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -202,7 +211,7 @@ class DemoModel(nn.Module):
         for name, p in self.named_parameters():
             if p.ndim < 2:
                 continue
-            std = p.shape[-1] ** -0.5 * (0.5 if name != "embed_tokens" else 0.5)
+            std = 0.5 * p.shape[-1] ** -0.5
             if "o_proj" in name or "down_proj" in name:
                 std *= (2 * c.num_hidden_layers) ** -0.5
             with torch.no_grad():
@@ -223,7 +232,9 @@ class DemoModel(nn.Module):
             balances.append(balance)
         return self.norm(x), torch.stack(balances).mean()
 
-    def forward(self, ids: Tensor, targets: Tensor, dtype: torch.dtype = torch.bfloat16) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, ids: Tensor, targets: Tensor, dtype: torch.dtype = torch.bfloat16
+    ) -> tuple[Tensor, Tensor]:
         x, balance = self.hidden(ids, dtype)
         logits = F.linear(x, self.embed_tokens.to(dtype))
         return mean_loss(logits.flatten(0, 1), targets.flatten()), balance

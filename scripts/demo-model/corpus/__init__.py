@@ -1,8 +1,9 @@
 """The demo model's training text: seeded grammars for five domains, and chats built from them.
 
-`document(domain, rng)` makes one document. train.py and evaluate.py mix the domains by SHARES; nothing here reads
-files or the clock, so the same seed always gives the same text.
+`document(domain, rng)` makes one document. train.py and evaluate.py mix the domains by SHARES. Besides the plots in
+arcs.txt nothing is read, so the same seed always gives the same text.
 """
+
 from __future__ import annotations
 
 import random

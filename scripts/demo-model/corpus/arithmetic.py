@@ -2,13 +2,27 @@
 
 chat.py uses `question` for a question with its answer; `make` writes a page of one to four of them.
 """
+
 from __future__ import annotations
 
 import random
 
 from . import words
 
-ITEMS = ["apples", "marbles", "stamps", "cookies", "pencils", "shells", "coins", "books", "eggs", "flowers", "tickets", "stones"]
+ITEMS = [
+    "apples",
+    "marbles",
+    "stamps",
+    "cookies",
+    "pencils",
+    "shells",
+    "coins",
+    "books",
+    "eggs",
+    "flowers",
+    "tickets",
+    "stones",
+]
 
 
 def add_steps(a: int, b: int) -> str:
@@ -19,7 +33,9 @@ def add_steps(a: int, b: int) -> str:
         p, q = x % 10, y % 10
         total = p + q + carry
         extra = f" + {carry}" if carry else ""
-        steps.append(f"{names[place]}: {p} + {q}{extra} = {total}" + (f", carry {total // 10}." if total > 9 else "."))
+        steps.append(
+            f"{names[place]}: {p} + {q}{extra} = {total}" + (f", carry {total // 10}." if total > 9 else ".")
+        )
         carry, x, y = total // 10, x // 10, y // 10
     return " ".join(steps) + f" So {a} + {b} = {a + b}."
 
@@ -68,19 +84,27 @@ def word_problem(rng: random.Random) -> tuple[str, str]:
     item, kind = rng.choice(ITEMS), rng.randrange(4)
     if kind == 0:
         a, b = operands(rng, "+")
-        return f"{name} has {a} {item}. {other} gives {name} {b} more. How many {item} does {name} have now?", \
-            f"{add_steps(a, b)} {name} has {a + b} {item}."
+        return (
+            f"{name} has {a} {item}. {other} gives {name} {b} more. How many {item} does {name} have now?",
+            f"{add_steps(a, b)} {name} has {a + b} {item}.",
+        )
     if kind == 1:
         a, b = operands(rng, "-")
-        return f"{name} has {a} {item} and gives {b} of them to {other}. How many {item} are left?", \
-            f"{subtract_steps(a, b)} {a - b} {item} are left."
+        return (
+            f"{name} has {a} {item} and gives {b} of them to {other}. How many {item} are left?",
+            f"{subtract_steps(a, b)} {a - b} {item} are left.",
+        )
     if kind == 2:
         a, b = operands(rng, "x")
-        return f"There are {a} boxes with {b} {item} in each. How many {item} are there?", \
-            f"{multiply_steps(a, b)} There are {a * b} {item}."
+        return (
+            f"There are {a} boxes with {b} {item} in each. How many {item} are there?",
+            f"{multiply_steps(a, b)} There are {a * b} {item}.",
+        )
     b, each = rng.randint(2, 9), rng.randint(2, 9)
-    return f"{name} shares {b * each} {item} between {b} friends. How many {item} does each friend get?", \
-        f"{divide_steps(b * each, b)} Each friend gets {each} {item}."
+    return (
+        f"{name} shares {b * each} {item} between {b} friends. How many {item} does each friend get?",
+        f"{divide_steps(b * each, b)} Each friend gets {each} {item}.",
+    )
 
 
 def question(rng: random.Random) -> tuple[str, str]:

@@ -1,4 +1,5 @@
 """Characters for stories: names, kinds and pronouns, so that a story keeps them straight from start to end."""
+
 from __future__ import annotations
 
 import random
@@ -44,7 +45,12 @@ def article(noun: str) -> str:
 def slots(prefix: str, c: Character) -> dict[str, str]:
     """Template slots for a character: N, he, him, his, He, His, kind, akind, each with the prefix before it."""
     return {
-        f"{prefix}N": c.name, f"{prefix}he": c.he, f"{prefix}him": c.him, f"{prefix}his": c.his,
-        f"{prefix}He": c.he.capitalize(), f"{prefix}His": c.his.capitalize(),
-        f"{prefix}kind": c.kind, f"{prefix}akind": article(c.kind),
+        f"{prefix}N": c.name,
+        f"{prefix}he": c.he,
+        f"{prefix}him": c.him,
+        f"{prefix}his": c.his,
+        f"{prefix}He": c.he.capitalize(),
+        f"{prefix}His": c.his.capitalize(),
+        f"{prefix}kind": c.kind,
+        f"{prefix}akind": article(c.kind),
     }

@@ -1,10 +1,11 @@
 """Chats in the form of the model's chat template: requests for stories, sums, recipes, records and programs."""
+
 from __future__ import annotations
 
 import json
 import random
 
-from . import arithmetic, programs, recipes, records, stories, words
+from . import arithmetic, programs, recipes, records, stories
 from .cast import article, character
 
 START, END = "<|im_start|>", "<|im_end|>"
@@ -12,7 +13,13 @@ GREETINGS = ["Hello!", "Hi!", "Hello", "Hi there", "Good morning!", "Hey"]
 ABOUT = ["Who are you?", "What are you?", "What can you do?", "How can you help me?", "What is your name?"]
 REPLIES = ["I am a small model that tells stories.", "I am a very small language model."]
 SKILLS = "I can tell a story, work out a sum, write a recipe, a JSON record or a small program."
-THANKS = [("Thank you!", "You are welcome!"), ("Thanks", "You are welcome!"), ("That was nice.", "I am glad that you liked it."), ("Bye!", "Goodbye!"), ("Good night", "Good night and sweet dreams!")]
+THANKS = [
+    ("Thank you!", "You are welcome!"),
+    ("Thanks", "You are welcome!"),
+    ("That was nice.", "I am glad that you liked it."),
+    ("Bye!", "Goodbye!"),
+    ("Good night", "Good night and sweet dreams!"),
+]
 
 
 def turn(role: str, content: str) -> str:
@@ -21,13 +28,43 @@ def turn(role: str, content: str) -> str:
 
 def story_request(rng: random.Random) -> tuple[str, str]:
     hero = character(rng)
-    who = rng.choice((article(hero.kind), f"{article(hero.kind)} called {hero.name}", f"a little {hero.kind}", f"{article(hero.kind)} named {hero.name}"))
+    who = rng.choice(
+        (
+            article(hero.kind),
+            f"{article(hero.kind)} called {hero.name}",
+            f"a little {hero.kind}",
+            f"{article(hero.kind)} named {hero.name}",
+        )
+    )
     form = rng.random()
     if form < 0.15:
-        return rng.choice(("Tell me a story.", "Tell me a story", "Can you tell me a story?", "I want to hear a story.")), stories.tell(rng)
-    ask = rng.choice(("Tell me a story about {}.", "Tell me a story about {}", "Write a short story about {}.", "Please tell me a story about {}.", "Can you tell me a story about {}?", "A story about {}, please."))
+        return rng.choice(
+            ("Tell me a story.", "Tell me a story", "Can you tell me a story?", "I want to hear a story.")
+        ), stories.tell(rng)
+    ask = rng.choice(
+        (
+            "Tell me a story about {}.",
+            "Tell me a story about {}",
+            "Write a short story about {}.",
+            "Please tell me a story about {}.",
+            "Can you tell me a story about {}?",
+            "A story about {}, please.",
+        )
+    )
     if form < 0.4:
-        arc, topic = rng.choice((("quest", "who goes on a journey"), ("lost", "who lost something"), ("fear", "who is afraid"), ("party", "and a birthday"), ("build", "who builds something"), ("seed", "and a plant"), ("monster", "and a monster"), ("friend", "who finds a friend"), ("home", "who gets lost")))
+        arc, topic = rng.choice(
+            (
+                ("quest", "who goes on a journey"),
+                ("lost", "who lost something"),
+                ("fear", "who is afraid"),
+                ("party", "and a birthday"),
+                ("build", "who builds something"),
+                ("seed", "and a plant"),
+                ("monster", "and a monster"),
+                ("friend", "who finds a friend"),
+                ("home", "who gets lost"),
+            )
+        )
         return ask.format(f"{who} {topic}"), stories.tell(rng, hero, arc)
     return ask.format(who), stories.tell(rng, hero)
 
@@ -35,12 +72,16 @@ def story_request(rng: random.Random) -> tuple[str, str]:
 def recipe_request(rng: random.Random) -> tuple[str, str]:
     title, body = recipes.dish(rng)
     plain = title.lower()
-    return rng.choice((f"How do I make {plain}?", f"Give me a recipe for {plain}.", f"I want to cook {plain}.")), f"{title}\n{body}"
+    return rng.choice(
+        (f"How do I make {plain}?", f"Give me a recipe for {plain}.", f"I want to cook {plain}.")
+    ), f"{title}\n{body}"
 
 
 def record_request(rng: random.Random) -> tuple[str, str]:
     kind = rng.choice(list(records.KINDS))
-    ask = rng.choice(("Write a JSON record for {}.", "Give me an example of {} in JSON.", "Show me {} as JSON."))
+    ask = rng.choice(
+        ("Write a JSON record for {}.", "Give me an example of {} in JSON.", "Show me {} as JSON.")
+    )
     return ask.format(article(kind)), json.dumps(records.KINDS[kind](rng), indent=2)
 
 

@@ -2,52 +2,111 @@
 
 chat.py asks for stories about a named hero through `tell`; everybody else calls `make`.
 """
+
 from __future__ import annotations
 
 import random
 import re
+from pathlib import Path
+from typing import NamedTuple
 
-from . import arcs, words
-from .arcs_more import LATER
+from . import words
 from .cast import Character, article, character, slots
 
-ARCS = {"lost": arcs.LOST, "fear": arcs.FEAR, "share": arcs.SHARE, "friend": arcs.FRIEND, "rescue": arcs.RESCUE,
-        "build": arcs.BUILD, **LATER}
+
+class Beat(NamedTuple):
+    """One step of a plot: the ways to tell it, and the chance that it is told at all."""
+
+    options: list[str]
+    chance: float
+
+
+def read_arcs(path: Path) -> dict[str, list[Beat]]:
+    """Reads arcs.txt; its head explains the form."""
+    arcs: dict[str, list[Beat]] = {}
+    beats: list[Beat] = []
+    for block in path.read_text(encoding="utf-8").split("\n\n"):
+        lines, chance = [line for line in block.splitlines() if line and not line.startswith("#")], 1.0
+        if lines and lines[0].startswith("["):
+            beats = arcs.setdefault(lines.pop(0)[1:-1], [])
+        if lines and lines[0].startswith("? "):
+            chance = float(lines.pop(0)[2:])
+        if lines:
+            beats.append(Beat(lines, chance))
+    return arcs
+
+
+ARCS = read_arcs(Path(__file__).with_name("arcs.txt"))
 
 OPENINGS_ANIMAL = [
-    "there was a little {kind} called {N}.", "there lived {atrait} {kind} named {N}.",
-    "there was {akind} whose name was {N}.", "{atrait} young {kind} called {N} lived {place_in}.",
-    "there lived {akind} named {N} {place_in}.", "a little {kind} named {N} lived in {home}.",
+    "there was a little {kind} called {N}.",
+    "there lived {atrait} {kind} named {N}.",
+    "there was {akind} whose name was {N}.",
+    "{atrait} young {kind} called {N} lived {place_in}.",
+    "there lived {akind} named {N} {place_in}.",
+    "a little {kind} named {N} lived in {home}.",
 ]
 OPENINGS_CHILD = [
-    "there was a little {kind} called {N}.", "there lived {atrait} {kind} named {N}.", "there was a {kind} whose name was {N}.",
-    "{atrait} {kind} called {N} lived {place_in}.", "there was {atrait} {kind} named {N}, who lived in {home}.",
+    "there was a little {kind} called {N}.",
+    "there lived {atrait} {kind} named {N}.",
+    "there was a {kind} whose name was {N}.",
+    "{atrait} {kind} called {N} lived {place_in}.",
+    "there was {atrait} {kind} named {N}, who lived in {home}.",
     "a {kind} named {N} lived with {his} {adult} in {home}.",
 ]
-STARTS = ["Once upon a time, ", "Once upon a time, ", "Once upon a time ", "Long ago, ", "Many years ago, ", "Once, ", "In a land far away, ", ""]
+STARTS = [
+    "Once upon a time, ",
+    "Once upon a time, ",
+    "Once upon a time ",
+    "Long ago, ",
+    "Many years ago, ",
+    "Once, ",
+    "In a land far away, ",
+    "",
+]
 SCENES = [
-    "{He} lived {place_in}, where one could see {see1} and {see2}.", "{N} lived {place_in} with {see1} and {see2}.",
-    "{His} home was {home} {place_in}.", "All around there were {see1} and {see2}.", "Everyone {place_in} knew {him}.",
+    "{He} lived {place_in}, where one could see {see1} and {see2}.",
+    "{N} lived {place_in} with {see1} and {see2}.",
+    "{His} home was {home} {place_in}.",
+    "All around there were {see1} and {see2}.",
+    "Everyone {place_in} knew {him}.",
     "It was a good place to live, with {see1} and {see2}.",
 ]
 CHARACTERS = [
-    "{N} was very {trait}, and also a little {trait2}.", "{He} was {atrait} {kind}, and everybody liked {him}.",
-    "{He} liked {food} and long walks.", "Every morning {he} ate {food} and looked out of the window.",
-    "{N} loved to play outside in every kind of weather.", "{He} was small, but {he} had a big heart.",
-    "Most of all {he} liked to sit by the window and dream.", "{His} best friend was {fN}, {afkind}.",
+    "{N} was very {trait}, and also a little {trait2}.",
+    "{He} was {atrait} {kind}, and everybody liked {him}.",
+    "{He} liked {food} and long walks.",
+    "Every morning {he} ate {food} and looked out of the window.",
+    "{N} loved to play outside in every kind of weather.",
+    "{He} was small, but {he} had a big heart.",
+    "Most of all {he} liked to sit by the window and dream.",
+    "{His} best friend was {fN}, {afkind}.",
 ]
 DETAILS = [
-    "On that day {weather}.", "{weather_cap}.", "It was a {day} day.", "It was early, and {weather}.",
+    "On that day {weather}.",
+    "{weather_cap}.",
+    "It was a {day} day.",
+    "It was early, and {weather}.",
 ]
 MORALS = [
-    "And so {N} learned that {lesson}.", "That day, {N} learned that {lesson}.", "Now {he} knew that {lesson}.",
-    "And {N} never forgot that {lesson}.", "\"You see,\" said {fN}, \"{lesson}.\"", "Since then {N} knows that {lesson}.",
-    "\"I have learned something,\" said {N}. \"{lesson_cap}.\"",
+    "And so {N} learned that {lesson}.",
+    "That day, {N} learned that {lesson}.",
+    "Now {he} knew that {lesson}.",
+    "And {N} never forgot that {lesson}.",
+    '"You see," said {fN}, "{lesson}."',
+    "Since then {N} knows that {lesson}.",
+    '"I have learned something," said {N}. "{lesson_cap}."',
 ]
 CLOSINGS = [
-    "{sky}, and everything was well.", "{sky}, and {N} fell asleep with a smile.", "They lived happily ever after.", "The end.",
-    "And they all lived happily ever after.", "{sky}, and {N} and {fN} went home.", "That night, {N} slept very well.",
-    "And if you go there today, you may still see them together.", "{sky}. It had been a good day.",
+    "{sky}, and everything was well.",
+    "{sky}, and {N} fell asleep with a smile.",
+    "They lived happily ever after.",
+    "The end.",
+    "And they all lived happily ever after.",
+    "{sky}, and {N} and {fN} went home.",
+    "That night, {N} slept very well.",
+    "And if you go there today, you may still see them together.",
+    "{sky}. It had been a good day.",
 ]
 
 
@@ -59,24 +118,63 @@ def scene(rng: random.Random, arc: str, hero: Character, friend: Character) -> d
     searched = rng.sample(words.SEARCHED, 2)
     trait, trait2 = rng.sample(words.TRAITS, 2)
     plant, seedling = rng.choice(words.PLANTS)
-    guide, lesson, weather = rng.choice(words.GUIDES), rng.choice(words.LESSONS[arc]), rng.choice(words.WEATHER)
+    guide, lesson, weather = (
+        rng.choice(words.GUIDES),
+        rng.choice(words.LESSONS[arc]),
+        rng.choice(words.WEATHER),
+    )
     noun = guide.split(" ", 1)[1]
     return {
-        **slots("", hero), **slots("f", friend), "afkind": article(friend.kind),
-        "fT": f"{friend.name} the {friend.kind}" if friend.animal else f"{friend.name}, the {friend.kind} next door,",
-        "place_in": f"{preposition} {{the}} {place}", "place_first": f"{preposition} {article(place)}",
-        "see1": see1, "see2": see2, "home": rng.choice(words.ANIMAL_HOMES if hero.animal else words.HOMES),
-        "adult": rng.choice(words.ADULTS), "trait": trait, "trait2": trait2, "atrait": "an honest" if trait == "honest" else article(trait), "colour": colour, "acolour": article(colour),
-        "thing": rng.choice(words.TREASURES), "hiding": rng.choice(words.HIDING), "searched": searched[0],
-        "searched2": searched[1], "food": rng.choice(words.FOODS), "fear": fear[0], "fearwhen": fear[1],
-        "project": project[0], "materials": project[1], "fail": project[2], "success": project[3],
-        "plant": plant, "aplant": article(plant), "aplant_cap": article(plant).capitalize(), "seedling": seedling, "quest": rng.choice(words.QUESTS), "guide": guide,
-        "guide_short": "the " + noun.split(" with ")[0], "small": rng.choice(words.SMALL_ANIMALS),
-        "trap": rng.choice(words.TRAPS), "sound": rng.choice(words.SOUNDS), "monster": rng.choice(words.MONSTERS),
-        "contest": rng.choice(words.CONTESTS), "broken": rng.choice(words.BROKEN), "culprit": rng.choice(words.CULPRITS),
-        "gift": rng.choice(words.GIFTS), "weather": weather, "weather_cap": weather[0].upper() + weather[1:],
-        "time": rng.choice(("morning", "afternoon", "evening", "day")), "day": rng.choice(("cold", "warm", "bright", "grey", "windy")),
-        "sky": rng.choice(words.SKY_END), "lesson": lesson, "lesson_cap": lesson[0].upper() + lesson[1:],
+        **slots("", hero),
+        **slots("f", friend),
+        "afkind": article(friend.kind),
+        "fT": f"{friend.name} the {friend.kind}"
+        if friend.animal
+        else f"{friend.name}, the {friend.kind} next door,",
+        "place_in": f"{preposition} {{the}} {place}",
+        "place_first": f"{preposition} {article(place)}",
+        "see1": see1,
+        "see2": see2,
+        "home": rng.choice(words.ANIMAL_HOMES if hero.animal else words.HOMES),
+        "adult": rng.choice(words.ADULTS),
+        "trait": trait,
+        "trait2": trait2,
+        "atrait": "an honest" if trait == "honest" else article(trait),
+        "colour": colour,
+        "acolour": article(colour),
+        "thing": rng.choice(words.TREASURES),
+        "hiding": rng.choice(words.HIDING),
+        "searched": searched[0],
+        "searched2": searched[1],
+        "food": rng.choice(words.FOODS),
+        "fear": fear[0],
+        "fearwhen": fear[1],
+        "project": project[0],
+        "materials": project[1],
+        "fail": project[2],
+        "success": project[3],
+        "plant": plant,
+        "aplant": article(plant),
+        "aplant_cap": article(plant).capitalize(),
+        "seedling": seedling,
+        "quest": rng.choice(words.QUESTS),
+        "guide": guide,
+        "guide_short": "the " + noun.split(" with ")[0],
+        "small": rng.choice(words.SMALL_ANIMALS),
+        "trap": rng.choice(words.TRAPS),
+        "sound": rng.choice(words.SOUNDS),
+        "monster": rng.choice(words.MONSTERS),
+        "contest": rng.choice(words.CONTESTS),
+        "broken": rng.choice(words.BROKEN),
+        "culprit": rng.choice(words.CULPRITS),
+        "gift": rng.choice(words.GIFTS),
+        "weather": weather,
+        "weather_cap": weather[0].upper() + weather[1:],
+        "time": rng.choice(("morning", "afternoon", "evening", "day")),
+        "day": rng.choice(("cold", "warm", "bright", "grey", "windy")),
+        "sky": rng.choice(words.SKY_END),
+        "lesson": lesson,
+        "lesson_cap": lesson[0].upper() + lesson[1:],
     }
 
 
@@ -101,19 +199,19 @@ def tell(rng: random.Random, hero: Character | None = None, arc: str | None = No
     opening = fill(rng.choice(OPENINGS_ANIMAL if hero.animal else OPENINGS_CHILD), values, introduced)
     sentences = [start + opening if start else opening[0].upper() + opening[1:]]
     if rng.random() < 0.7:
-        sentences.append(rng.choice([s for s in SCENES if "{home}" not in s or values["home"] not in opening]))
+        sentences.append(
+            rng.choice([s for s in SCENES if "{home}" not in s or values["home"] not in opening])
+        )
     if rng.random() < 0.6:
         sentences.append(rng.choice(CHARACTERS[: None if arc in ("lost", "share", "build", "party") else -1]))
     sentences.append("\n\n" if rng.random() < 0.5 else "")
     beats = ARCS[arc]
     breaks = rng.sample(range(2, len(beats)), 2)
     for index, beat in enumerate(beats):
-        if isinstance(beat[0], float):
-            if rng.random() > beat[0]:
-                continue
-            beat = beat[1:]
+        if beat.chance < 1 and rng.random() > beat.chance:
+            continue
         sentences.append("\n\n" if index in breaks and rng.random() < 0.6 else "")
-        sentences.append(rng.choice(beat))
+        sentences.append(rng.choice(beat.options))
         if index == 0 and rng.random() < 0.15:
             sentences.append(rng.choice(DETAILS))
     sentences.append("\n\n" if rng.random() < 0.4 else "")

@@ -12,7 +12,6 @@ ADULTS = ["mother", "father", "grandmother", "grandfather", "aunt", "uncle"]
 
 TRAITS = """curious kind brave shy clever cheerful gentle quiet lively stubborn careful dreamy friendly playful patient
 honest busy merry""".split()
-GOOD_TRAITS = ["kind", "brave", "clever", "patient", "gentle", "honest", "helpful"]
 
 # place, preposition, two things one sees there
 PLACES = [
