@@ -16,7 +16,7 @@ export function addSimCommand(
     .description('run the engine on simulated hardware: how long, how far from the best possible')
     .action(async (flags: SimFlags) => finish(await simCommand(flags, context)))
     .optionsGroup('What to run:')
-    .option('--suite <name>', 'paper, ablation, sweep or edge (default: one point)')
+    .option('--suite <name>', 'paper, ablation, sweep, edge, or several by commas')
     .option('--model <name>', 'model shape (default: qwen3-30b-a3b)')
     .option('--policy <id>', 'system to run; may be repeated (default: all)', collect)
     .option('--prompt-tokens <n>', 'tokens of the prompt (default: 512)', numeric('prompt-tokens'))
@@ -36,6 +36,7 @@ export function addSimCommand(
     .option('--seed <n>', 'of routing and mistakes (default: 1)', numeric('seed'))
     .optionsGroup('Output:')
     .option('--json', 'one JSON object { cells } on stdout')
+    .option('--out <dir>', 'write report.json, report.md and report.html')
     .option('--trace <file>', 'timeline of the last system at the first point (Chrome trace)')
     .option('--threads <n>', 'worker threads (default: one per core)', numeric('threads'));
 }

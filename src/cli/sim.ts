@@ -7,6 +7,7 @@ import os from 'node:os';
 import { OptionError } from '../errors.js';
 import { sizeBytes } from '../options.js';
 import type { Cell, Point } from '../sim/point.js';
+import { writeReport } from '../sim/report/write-report.js';
 import { PointRunner } from '../sim/run-point.js';
 import { runPoints } from '../sim/run-points.js';
 import { basePoint, suitePoints } from '../sim/suites.js';
@@ -41,7 +42,7 @@ export type SimFlags = {
 
 /** Runs the command; resolves to the exit status. Throws OptionError, ModelFormatError. */
 export async function simCommand(flags: SimFlags, context: CliContext): Promise<number> {
-  const points = flags.suite === undefined ? [pointOf(flags)] : suitePoints(flags.suite, loadOf(flags));
+  const points = flags.suite === undefined ? [pointOf(flags)] : suitesOf(flags.suite, flags);
   const startMs = performance.now();
   const cells = await runPoints(points, {
     threads: flags.threads ?? os.availableParallelism(),
@@ -51,10 +52,18 @@ export async function simCommand(flags: SimFlags, context: CliContext): Promise<
   });
   if (context.stderr.isTTY) context.stderr.write('\r');
   note(context, `${points.length} points, ${cells.length} cells in ${formatMs(performance.now() - startMs)}`);
+  if (flags.out !== undefined) {
+    for (const file of writeReport(flags.out, cells)) note(context, `written: ${file}`);
+  }
   if (flags.trace !== undefined) writeTrace(flags.trace, points[0], flags, context);
   if (flags.json) context.stdout.write(`${JSON.stringify({ cells })}\n`);
   else context.stdout.write(`${cellLines(cells).join('\n')}\n`);
   return 0;
+}
+
+/** One suite, or several by commas. */
+function suitesOf(names: string, flags: SimFlags): Point[] {
+  return names.split(',').flatMap((name) => suitePoints(name, loadOf(flags)));
 }
 
 function loadOf({ seed, promptTokens, tokens }: SimFlags) {
