@@ -5,6 +5,7 @@
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import { AbortedError, NearmoeError } from '../errors.js';
+import { addBenchCommand, benchCommand } from './bench.js';
 import { type ChatFlags, chatCommand } from './chat.js';
 import { choicesText } from './choices.js';
 import { type CliContext, processContext } from './context.js';
@@ -78,6 +79,8 @@ function buildProgram(context: CliContext, finish: (status: number) => void): Co
     .optionsGroup('Output:')
     .option('--plan', 'load the model and tell what is placed where, and why')
     .option('--json', 'one JSON object on stdout');
+
+  addBenchCommand(program, async (flags) => finish(await benchCommand(flags, context)));
 
   program
     .command('doctor')

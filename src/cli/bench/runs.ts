@@ -1,0 +1,123 @@
+/**
+ * The measured requests of a benchmark: `batch` sequences of random token ids at once, and a traced one that tells
+ * where the time of a decode went. Called by the bench command; knows nothing of ceilings or tables.
+ */
+import type { GenerateResult, Model, TraceSpan } from '../../llm.js';
+import type { RequestShape } from './workload.js';
+
+export type Repetition = {
+  /** Prompt tokens of all sequences until the last of them has its first token. */
+  prefillTokensPerSecond: number;
+  /** Tokens of all sequences behind their first ones. */
+  decodeTokensPerSecond: number;
+  /** Of the last sequence. */
+  timeToFirstTokenMs: number;
+};
+
+/** Where the wall time of a phase went, milliseconds. */
+export type StageTimes = {
+  /** Attention and router, norms among them. */
+  attentionMs: number;
+  /** Experts and dense FFNs, mean of the units. */
+  expertsMs: number;
+  /** Final norm and lm_head. */
+  logitsMs: number;
+  /** Native code beyond these: barriers, sums of partial results, waiting for the slowest unit. */
+  otherNativeMs: number;
+  /** TypeScript: batching, planning, sampling, text, messages. */
+  orchestrationMs: number;
+};
+
+/** Runs one repetition. Rejects with what the requests reject with. */
+export async function runRepetition(
+  model: Model,
+  shape: RequestShape,
+  vocabSize: number,
+): Promise<Repetition> {
+  const results = await Promise.all(
+    Array.from({ length: shape.batch }, (_, index) => request(model, shape, vocabSize, index + 1)),
+  );
+  const firstTokenMs = Math.max(...results.map(({ timings }) => timings.timeToFirstTokenMs));
+  const decodeMs = Math.max(...results.map(({ timings }) => timings.decodeMs));
+  const decoded = shape.batch * (shape.genTokens - 1);
+  return {
+    prefillTokensPerSecond: (shape.batch * shape.promptTokens * 1e3) / firstTokenMs,
+    decodeTokensPerSecond: decodeMs > 0 ? (decoded * 1e3) / decodeMs : 0,
+    timeToFirstTokenMs: firstTokenMs,
+  };
+}
+
+/** Stages of the prefill and of the decode of one sequence, from a prefill alone and a whole request. */
+export async function runProfile(
+  model: Model,
+  shape: RequestShape,
+  vocabSize: number,
+): Promise<{ prefill: StageTimes; decode: StageTimes }> {
+  const prefill = await request(model, { ...shape, genTokens: 1 }, vocabSize, 1, true);
+  const whole = await request(model, shape, vocabSize, 1, true);
+  const steps = (whole.trace ?? []).filter(({ lane, name }) => lane === 'engine' && name === 'step');
+  const decodeStartUs = steps.at(1 - shape.genTokens)?.startUs ?? 0;
+  return {
+    prefill: stagesOf(prefill.trace ?? [], prefill.devices),
+    decode: stagesOf(
+      (whole.trace ?? []).filter(({ startUs }) => startUs >= decodeStartUs),
+      {
+        attentionMs: whole.devices.attentionMs - prefill.devices.attentionMs,
+        unitBusyMs: whole.devices.unitBusyMs.map((ms, unit) => ms - (prefill.devices.unitBusyMs[unit] ?? 0)),
+      },
+    ),
+  };
+}
+
+/** `observed`: busy times that the devices counted; `spans`: the timeline of the same steps. */
+export function stagesOf(
+  spans: readonly TraceSpan[],
+  observed: Pick<GenerateResult['devices'], 'attentionMs' | 'unitBusyMs'>,
+): StageTimes {
+  const wallMs =
+    (Math.max(...spans.map(({ endUs }) => endUs)) - Math.min(...spans.map(({ startUs }) => startUs))) / 1e3;
+  const nativeMs = unionUs(spans.filter(({ lane }) => lane !== 'engine')) / 1e3;
+  const logitsMs = unionUs(spans.filter(({ name }) => name === 'logits')) / 1e3;
+  const attentionMs = Math.max(0, observed.attentionMs);
+  const units = observed.unitBusyMs.length || 1;
+  const expertsMs = Math.max(0, observed.unitBusyMs.reduce((sum, ms) => sum + ms, 0) / units);
+  return {
+    attentionMs,
+    expertsMs,
+    logitsMs,
+    otherNativeMs: Math.max(0, nativeMs - attentionMs - expertsMs - logitsMs),
+    orchestrationMs: Math.max(0, wallMs - nativeMs),
+  };
+}
+
+/** Time during which at least one of the spans ran. */
+function unionUs(spans: readonly TraceSpan[]): number {
+  let sum = 0;
+  let end = Number.NEGATIVE_INFINITY;
+  for (const { startUs, endUs } of [...spans].sort((a, b) => a.startUs - b.startUs)) {
+    sum += Math.max(0, endUs - Math.max(startUs, end));
+    end = Math.max(end, endUs);
+  }
+  return sum;
+}
+
+async function request(
+  model: Model,
+  { promptTokens, genTokens }: RequestShape,
+  vocabSize: number,
+  seed: number,
+  trace = false,
+): Promise<GenerateResult> {
+  const inputIds = randomIds(promptTokens, vocabSize, seed);
+  const options = { maxTokens: genTokens, temperature: 0, ignoreEos: true, trace };
+  return model.generate({ inputIds }, options).result;
+}
+
+/** Reproducible ids: a linear congruential generator's upper bits. */
+function randomIds(count: number, vocabSize: number, seed: number): number[] {
+  let state = seed >>> 0;
+  return Array.from({ length: count }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * vocabSize);
+  });
+}
