@@ -75,7 +75,7 @@ export type NativeLoadResult = {
 };
 
 /** Columns of a layer's observations before the units' busy times. */
-export const OBSERVATION_HEAD = 5; // attentionUs, gpuExpertsUs, transferUs, transferBytes, makespanUs
+export const OBSERVATION_HEAD = 6; // attentionUs, gpuExpertsUs, transferUs, transferBytes, makespanUs, sharedExpertUs
 
 /** Columns of a trace event: lane, kind, layer, startUs, endUs. */
 export const TRACE_COLUMNS = 5;

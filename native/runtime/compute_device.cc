@@ -80,6 +80,7 @@ Status ComputeDevice::start() {
     times.unit_end.resize(topology.unit_ranks());
     times.gpu_us.resize(topology.dense_ranks);
     times.gpu_end.resize(topology.dense_ranks);
+    times.shared_us.resize(topology.dense_ranks);
   }
   observations_.resize(spec_.layers.size() * observation_columns());
   return {};

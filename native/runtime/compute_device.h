@@ -42,7 +42,7 @@ struct TraceEvent {
 class ComputeDevice {
  public:
   /// Columns of one layer's observations before the units' busy times.
-  static constexpr uint32_t kObservationHead = 5;
+  static constexpr uint32_t kObservationHead = 6;
   static constexpr uint32_t kPlanColumns = 4;
 
   ComputeDevice(ModelSpec spec, DeviceOptions options, const std::atomic<int32_t>* cancel_flags,
@@ -97,13 +97,21 @@ class ComputeDevice {
     double attention_us = 0;                     // dense rank 0
     double submitted_us = 0;                     // control thread
     std::vector<double> unit_us, unit_end;       // per unit rank: that rank
-    std::vector<double> gpu_us, gpu_end;         // per dense rank: that rank
+    std::vector<double> gpu_us, gpu_end, shared_us;  // per dense rank: that rank
     double transfer_us = 0, transfer_bytes = 0;  // control thread
   };
   struct Slot {
     int64_t layer = -1, expert = -1;  // content once queued transfers are done
     uint32_t transfer_id = 0;
     std::shared_ptr<Job> last_reader;
+  };
+  /// One expert of a plan that runs on the GPU lane.
+  struct GpuTask {
+    ExpertTask expert;
+    uint32_t slot;
+    uint32_t tokens;
+    bool needs_transfer;
+    uint32_t transfer_id;  ///< what must have arrived in the slot
   };
   using RankFunction = std::function<void(uint32_t)>;
 
@@ -117,7 +125,7 @@ class ComputeDevice {
   void collect_transfers();
   Status queue_transfer(uint32_t layer, uint32_t expert, uint32_t slot, bool on_demand);
   Status decode_plan(const int32_t* plan, size_t size, std::vector<ExpertTask>& units,
-                     std::vector<ExpertTask>& gpu, std::vector<uint32_t>& gpu_slots);
+                     std::vector<GpuTask>& gpu);
   Status check_loaded(bool gpu_lane) const;
   uint32_t first_moe_layer() const;
   void fake_routing(uint32_t layer, uint32_t tokens, uint32_t experts);

@@ -139,7 +139,7 @@ Status ComputeDevice::submit_prefetch(uint32_t layer, uint32_t expert, uint32_t 
 }
 
 Status ComputeDevice::decode_plan(const int32_t* plan, size_t size, std::vector<ExpertTask>& units,
-                                  std::vector<ExpertTask>& gpu, std::vector<uint32_t>& gpu_slots) {
+                                  std::vector<GpuTask>& gpu) {
   if (size < 2 || plan[0] < 0 || static_cast<size_t>(plan[0]) >= spec_.layers.size())
     return bad("plan: no such layer");
   const auto layer = static_cast<uint32_t>(plan[0]);
@@ -172,8 +172,7 @@ Status ComputeDevice::decode_plan(const int32_t* plan, size_t size, std::vector<
     if (row[3] == 0 && (slots_[slot].layer != layer || slots_[slot].expert != expert)) {
       return bad("plan: slot " + std::to_string(slot) + " does not hold expert " + std::to_string(e));
     }
-    gpu.push_back({e, slot_base_ + slot * slot_bytes_});
-    gpu_slots.push_back(slot);
+    gpu.push_back({{e, slot_base_ + slot * slot_bytes_}, slot, offsets[e + 1] - offsets[e], row[3] != 0, 0});
   }
   return {};
 }
@@ -182,19 +181,19 @@ Status ComputeDevice::submit_experts(const int32_t* plan, size_t size, uint32_t*
   if (Status s = check_loaded(true); !s.ok()) return s;
   if (transfers_ == nullptr) return bad("expert slots are not allocated yet");
   std::vector<ExpertTask> units;
-  std::vector<ExpertTask> gpu;
-  std::vector<uint32_t> gpu_slots;
-  if (Status s = decode_plan(plan, size, units, gpu, gpu_slots); !s.ok()) return s;
+  std::vector<GpuTask> gpu;
+  if (Status s = decode_plan(plan, size, units, gpu); !s.ok()) return s;
   const auto layer = static_cast<uint32_t>(plan[0]);
-  for (int32_t i = 0; i < plan[1]; ++i) {
-    const int32_t* row = plan + 2 + size_t(i) * kPlanColumns;
-    if (row[1] >= 0 || row[3] == 0) continue;
-    if (Status s = queue_transfer(layer, static_cast<uint32_t>(row[0]), static_cast<uint32_t>(row[2]), true);
-        !s.ok())
-      return s;
+  // Residents first, while the others are copied, those with most tokens first: what the plan's costs reckon
+  // with.
+  std::stable_sort(gpu.begin(), gpu.end(), [](const GpuTask& a, const GpuTask& b) {
+    return a.needs_transfer != b.needs_transfer ? !a.needs_transfer : a.needs_transfer && a.tokens > b.tokens;
+  });
+  for (const GpuTask& task : gpu) {
+    if (!task.needs_transfer) continue;
+    if (Status s = queue_transfer(layer, task.expert.expert, task.slot, true); !s.ok()) return s;
   }
-  std::vector<uint32_t> transfer_ids;
-  for (const uint32_t slot : gpu_slots) transfer_ids.push_back(slots_[slot].transfer_id);
+  for (GpuTask& task : gpu) task.transfer_id = slots_[task.slot].transfer_id;
   LayerTimes& times = times_[layer];
   times.submitted_us = now_us();
   const Topology& topology = options_.topology;
@@ -208,15 +207,15 @@ Status ComputeDevice::submit_experts(const int32_t* plan, size_t size, uint32_t*
     times.unit_end[lane * threads + rank] = end;
     if (rank == 0) trace(lane, TraceEvent::Kind::Experts, static_cast<int32_t>(layer), start, end);
   };
-  auto gpu_body = [this, layer, &times, gpu = std::move(gpu), gpu_slots, transfer_ids](uint32_t lane,
-                                                                                       uint32_t rank) {
+  auto gpu_body = [this, layer, &times, gpu](uint32_t lane, uint32_t rank) {
     double start = now_us();
     forward_->run_shared_expert(rank, layer);
-    double busy = now_us() - start;
-    for (size_t i = 0; i < gpu.size(); ++i) {
-      transfers_->wait_for(gpu_slots[i], transfer_ids[i]);
+    times.shared_us[rank] = now_us() - start;
+    double busy = 0;
+    for (const GpuTask& task : gpu) {
+      transfers_->wait_for(task.slot, task.transfer_id);
       start = now_us();
-      forward_->run_gpu_experts(rank, layer, {gpu[i]});
+      forward_->run_gpu_experts(rank, layer, {task.expert});
       busy += now_us() - start;
       if (rank == 0) trace(lane, TraceEvent::Kind::Experts, static_cast<int32_t>(layer), start, now_us());
     }
@@ -227,7 +226,7 @@ Status ComputeDevice::submit_experts(const int32_t* plan, size_t size, uint32_t*
   const auto gpu_job = std::make_shared<LaneJob>(topology.dense_ranks, std::move(gpu_body));
   for (auto& lane : unit_lanes_) lane->submit(unit_job);
   gpu_lane_->submit(gpu_job);
-  for (const uint32_t slot : gpu_slots) slots_[slot].last_reader = gpu_job;
+  for (const GpuTask& task : gpu) slots_[task.slot].last_reader = gpu_job;
   expert_jobs_ = {unit_job, gpu_job};
   remember(unit_job);
   *ticket = remember(gpu_job);
@@ -294,6 +293,7 @@ void ComputeDevice::collect_observations() {
     out[2] = times.transfer_us;
     out[3] = times.transfer_bytes;
     out[4] = times.submitted_us > 0 ? end - times.submitted_us : 0;
+    out[5] = *std::max_element(times.shared_us.begin(), times.shared_us.end());
     for (uint32_t unit = 0; unit < topology.units; ++unit) {
       double busy = 0;
       for (uint32_t i = 0; i < topology.threads_per_unit; ++i) {

@@ -71,13 +71,15 @@ export type LayerObservation = {
   layer: number;
   /** From the start of attention to the routing result. */
   attentionUs: number;
-  /** Busy time of the GPU lane on experts, without waiting. */
+  /** Busy time of the GPU lane on routed experts, without waiting. */
   gpuExpertsUs: number;
   /** Busy time of each unit on experts. */
   unitBusyUs: Float64Array;
   /** Busy time of the transfer lane and bytes moved since the previous layer's observation. */
   transferUs: number;
   transferBytes: number;
+  /** Time of the GPU lane on the shared expert. */
+  sharedExpertUs: number;
   /** From the plan's submission until the later of GPU and units was done. */
   makespanUs: number;
 };

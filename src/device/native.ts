@@ -193,6 +193,7 @@ class HostDevice implements LoadableDevice {
         transferUs: at(2),
         transferBytes: at(3),
         makespanUs: at(4),
+        sharedExpertUs: at(5),
         unitBusyUs: row.slice(OBSERVATION_HEAD),
       };
     });

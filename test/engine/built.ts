@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 
-export const builtUrl = new URL('../../dist/index.js', import.meta.url).href;
+const builtUrl = new URL('../../dist/index.js', import.meta.url).href;
 export const nearmoe = (await import(builtUrl)) as typeof import('../../src/index.js');
 
 export const goldenFolder = (name: string) => path.join(here, '../golden/fixtures', name);

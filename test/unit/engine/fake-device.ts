@@ -171,6 +171,7 @@ export class FakeDevice implements Device {
       transferUs: 0,
       transferBytes: 0,
       makespanUs: 10,
+      sharedExpertUs: 0,
     }));
   }
 

@@ -90,7 +90,7 @@ export const bytes = () => new GgufBytes();
 /** A whole model file of metadata values and tensors without values (zeros). */
 export type MetadataEntry = { key: string; write: (out: GgufBytes) => GgufBytes };
 
-export function ggufFile(
+function ggufFile(
   entries: readonly MetadataEntry[],
   tensors: readonly { name: string; shape: readonly number[] }[],
 ): Buffer {
