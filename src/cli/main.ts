@@ -15,7 +15,7 @@ import { type InspectFlags, inspectCommand } from './inspect.js';
 import { errorText } from './report.js';
 import { errorJson } from './result-json.js';
 import { type RunFlags, runCommand } from './run.js';
-import { addSimCommand } from './sim-flags.js';
+import { addPlanCommand, addSimCommand } from './sim-flags.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
@@ -88,6 +88,7 @@ function buildProgram(context: CliContext, finish: (status: number) => void): Co
     .option('--json', 'one JSON object on stdout')
     .action((flags: DoctorFlags) => finish(doctorCommand(version, flags, context)));
   addSimCommand(program, context, finish);
+  addPlanCommand(program, context, finish);
   return program;
 }
 

@@ -1,9 +1,10 @@
 /**
- * Declares the commands of the simulator and their options. Called by main.ts; the commands are in sim.ts.
+ * Declares the commands of the simulator and their options. Called by main.ts; the commands are in sim.ts and plan.ts.
  */
 import type { Command } from 'commander';
 import type { CliContext } from './context.js';
 import { collect, numeric } from './flags.js';
+import { type PlanFlags, planCommand } from './plan.js';
 import { type SimFlags, simCommand } from './sim.js';
 
 export function addSimCommand(
@@ -39,4 +40,23 @@ export function addSimCommand(
     .option('--out <dir>', 'write report.json, report.md and report.html')
     .option('--trace <file>', 'timeline of the last system at the first point (Chrome trace)')
     .option('--threads <n>', 'worker threads (default: one per core)', numeric('threads'));
+}
+
+export function addPlanCommand(
+  program: Command,
+  context: CliContext,
+  finish: (status: number) => void,
+): Command {
+  return program
+    .command('plan')
+    .description('what a box would do with a model, before buying or downloading')
+    .action((flags: PlanFlags) => finish(planCommand(flags, context)))
+    .option('--model <name|dir>', 'model shape or checkpoint folder (default: qwen3-30b-a3b)')
+    .option('--gpu <id>', 'GPU (default: rtx5080)')
+    .option('--units <n>', 'NDP units (default: 4)', numeric('units'))
+    .option('--unit-bandwidth <GB/s>', 'of each unit (default: 102.4)', numeric('unit-bandwidth'))
+    .option('--prompt-tokens <n>', 'tokens of the prompt (default: 512)', numeric('prompt-tokens'))
+    .option('--tokens <n>', 'tokens of the answer (default: 128)', numeric('tokens'))
+    .option('--batch <n>', 'requests that run together (default: 1)', numeric('batch'))
+    .option('--json', 'one JSON object on stdout');
 }

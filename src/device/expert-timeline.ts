@@ -20,12 +20,27 @@ const NONE = -1;
 /** Tells the shared expert's time apart. */
 export type SimulatedObservation = LayerObservation & { sharedExpertUs: number };
 
+/** Which side finished last; the GPU waiting for a slab counts as the link. */
+export type LastSide = 'units' | 'gpu' | 'link';
+
 /** `gpuUs`: GPU time on shared and routed experts. */
-export type ExpertsResult = { readyUs: number; gpuPairs: number; ndpPairs: number; gpuUs: number };
+export type ExpertsResult = {
+  readyUs: number;
+  gpuPairs: number;
+  ndpPairs: number;
+  gpuUs: number;
+  last: LastSide;
+};
 
 export class ExpertTimeline {
   tracing = false;
-  private readonly result: ExpertsResult = { readyUs: 0, gpuPairs: 0, ndpPairs: 0, gpuUs: 0 };
+  private readonly result: ExpertsResult = {
+    readyUs: 0,
+    gpuPairs: 0,
+    ndpPairs: 0,
+    gpuUs: 0,
+    last: 'units',
+  };
   /** [slots] layer and expert that the slot holds or will hold. */
   private readonly slotLayers: Int32Array;
   private readonly slotExperts: Int32Array;
@@ -37,6 +52,7 @@ export class ExpertTimeline {
   /** GPU experts of the plan by arrival: tokens and when the slab is whole. */
   private gpuTokens: number[] = [];
   private gpuReadyUs: number[] = [];
+  private gpuWaited = false;
   private events: DeviceTraceEvent[] = [];
 
   constructor(
@@ -75,6 +91,7 @@ export class ExpertTimeline {
     const gpuEndUs = this.runGpu(plan.layer, routing.tokens, submitUs, observation);
     const endUs = Math.max(gpuEndUs, ndpEndUs);
     observation.makespanUs = endUs - submitUs;
+    result.last = ndpEndUs >= gpuEndUs ? 'units' : this.gpuWaited ? 'link' : 'gpu';
     result.readyUs = endUs + times.combineUs;
     return result;
   }
@@ -171,12 +188,14 @@ export class ExpertTimeline {
     endUs += sharedUs;
     let busyUs = 0;
     let most = 0;
+    this.gpuWaited = false;
     for (const count of gpuTokens) most = Math.max(most, count);
     let floorUs = gpuTokens.length > 0 ? times.gpuExpertsFloorUs(most) : 0;
     for (let i = 0; i < gpuTokens.length; i++) {
       const readyUs = gpuReadyUs[i] as number;
       // Work that had to wait for its slab is a launch of its own.
       if (readyUs > endUs) {
+        this.gpuWaited = true;
         endUs = readyUs;
         floorUs = Math.max(floorUs, times.gpuExpertsFloorUs(1));
       }

@@ -15,7 +15,7 @@ import type {
   StepBatch,
   StepStatus,
 } from './device.js';
-import { ExpertTimeline, type SimulatedObservation } from './expert-timeline.js';
+import { ExpertTimeline, type LastSide, type SimulatedObservation } from './expert-timeline.js';
 import type { OperationTimes, RoutingSource } from './operation-times.js';
 import { VirtualTransferLane } from './virtual-transfer-lane.js';
 
@@ -41,8 +41,8 @@ export type DeviceBooks = {
   gpuExpertsUs: number;
   unitUs: number;
   transferUs: number;
-  /** From each plan's submission until its last expert was done. */
-  expertsUs: number;
+  /** From each plan's submission until its last expert was done, by the side that was last. */
+  lastUs: Record<LastSide, number>;
 };
 
 export class SimulatedDevice implements Device {
@@ -163,7 +163,7 @@ export class SimulatedDevice implements Device {
     this.books.gpuPairs += result.gpuPairs;
     this.books.ndpPairs += result.ndpPairs;
     this.books.gpuExpertsUs += result.gpuUs;
-    this.books.expertsUs += observation.makespanUs;
+    this.books.lastUs[result.last] += observation.makespanUs;
     this.books.unitUs += mean(observation.unitBusyUs);
     if (this.tracing) this.events.push(...this.experts.traceEvents());
   }
@@ -266,7 +266,7 @@ function emptyBooks(): DeviceBooks {
     gpuExpertsUs: 0,
     unitUs: 0,
     transferUs: 0,
-    expertsUs: 0,
+    lastUs: { units: 0, gpu: 0, link: 0 },
   };
 }
 

@@ -37,8 +37,11 @@ export type Breakdown = {
   gpuExpertsMs: number;
   unitMs: number;
   transferMs: number;
-  /** Waiting for experts, and what neither experts nor dense work account for: planning, latencies. */
-  expertsMs: number;
+  /** Waiting for a layer's experts, by what was done last: units, the GPU, or a slab on the link. */
+  unitsLastMs: number;
+  gpuLastMs: number;
+  linkLastMs: number;
+  /** What neither experts nor dense work account for: planning, latencies. */
   overheadMs: number;
 };
 

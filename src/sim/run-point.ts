@@ -169,7 +169,8 @@ function runOf({ requests, totalMs, expertSlots, books }: SimulationResult): Run
   const [first] = requests;
   const experts = first?.experts;
   const denseMs = books.denseUs / 1e3;
-  const expertsMs = books.expertsUs / 1e3;
+  const { units, gpu, link } = books.lastUs;
+  const expertsMs = (units + gpu + link) / 1e3;
   return {
     ttftMs: mean(({ timings }) => timings.timeToFirstTokenMs),
     tpotMs: mean(({ timings, usage }) => timings.decodeMs / Math.max(1, usage.completionTokens - 1)),
@@ -182,7 +183,9 @@ function runOf({ requests, totalMs, expertSlots, books }: SimulationResult): Run
       gpuExpertsMs: books.gpuExpertsUs / 1e3,
       unitMs: books.unitUs / 1e3,
       transferMs: books.transferUs / 1e3,
-      expertsMs,
+      unitsLastMs: units / 1e3,
+      gpuLastMs: gpu / 1e3,
+      linkLastMs: link / 1e3,
       overheadMs: Math.max(0, totalMs - denseMs - expertsMs),
     },
   };
@@ -227,7 +230,9 @@ function cellOf(point: Point, system: System, perWorkload: readonly WorkloadRuns
       gpuExpertsMs: breakdown('gpuExpertsMs'),
       unitMs: breakdown('unitMs'),
       transferMs: breakdown('transferMs'),
-      expertsMs: breakdown('expertsMs'),
+      unitsLastMs: breakdown('unitsLastMs'),
+      gpuLastMs: breakdown('gpuLastMs'),
+      linkLastMs: breakdown('linkLastMs'),
       overheadMs: breakdown('overheadMs'),
     },
   };

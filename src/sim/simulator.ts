@@ -119,7 +119,7 @@ class Simulation {
         throw new DeviceError('The simulated engine has requests and nothing to compute');
       if (this.failure !== undefined) throw this.failure;
     }
-    const books = { ...this.device.books };
+    const books = { ...this.device.books, lastUs: { ...this.device.books.lastUs } };
     this.device.dispose();
     this.checkBooks();
     return {

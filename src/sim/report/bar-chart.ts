@@ -70,7 +70,12 @@ export function barChart(chart: BarChart): Picture {
     const at = y(chart.mark.value);
     parts.push(
       lineFrom(MARGIN.left, at, width - MARGIN.right, at, { stroke: '#000', 'stroke-dasharray': '6 3' }),
-      textAt(width - MARGIN.right, at - 3, chart.mark.name, { 'text-anchor': 'end', 'font-size': 10 }),
+      textAt(MARGIN.left + 3, at - 3, chart.mark.name, {
+        'font-size': 10,
+        stroke: '#fff',
+        'stroke-width': 3,
+        'paint-order': 'stroke',
+      }),
     );
   }
   parts.push(

@@ -83,12 +83,20 @@ function breakdowns(cells: readonly Cell[]): Section[] {
         valueAxis: 'time (s)',
         series: [
           { name: 'dense work on the GPU', look: LOOKS.first },
-          { name: 'experts, GPU and units side by side', look: LOOKS.third },
+          { name: 'experts, NDP units last', look: LOOKS.third },
+          { name: 'experts, GPU last', look: LOOKS.second },
+          { name: 'experts, waiting for the link', look: LOOKS.fifth },
           { name: 'planning and latencies', look: LOOKS.fourth },
         ],
         rows: shown.map(({ title, breakdown, totalMs }) => ({
           name: title,
-          values: [breakdown.gpuDenseMs, breakdown.expertsMs, breakdown.overheadMs].map((ms) => ms / 1e3),
+          values: [
+            breakdown.gpuDenseMs,
+            breakdown.unitsLastMs,
+            breakdown.gpuLastMs,
+            breakdown.linkLastMs,
+            breakdown.overheadMs,
+          ].map((ms) => ms / 1e3),
           note: `${(totalMs / 1e3).toFixed(1)} s`,
         })),
         width: 1060,
@@ -129,7 +137,7 @@ function busyTimes(shown: readonly Cell[], bandwidth: number): Picture {
 function ablation(cells: readonly Cell[]): Section[] {
   if (cells.length === 0) return [];
   const steps = ['monde-split', 'monde-cached', 'tp', 'tp-balanced', 'tp-prefill', 'ours', 'oracle'];
-  const looks = [LOOKS.fifth, LOOKS.quiet, LOOKS.third, LOOKS.second, LOOKS.fourth, LOOKS.first, LOOKS.quiet];
+  const looks = [LOOKS.fifth, LOOKS.sixth, LOOKS.third, LOOKS.second, LOOKS.fourth, LOOKS.first, LOOKS.quiet];
   const titles = new Map(cells.map(({ policy, title }) => [policy, title]));
   const pictures = distinct(cells.map(({ model }) => model)).map((model) => {
     const ofModel = cells.filter((cell) => cell.model === model);

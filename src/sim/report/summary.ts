@@ -76,15 +76,14 @@ function speedupTables(cells: readonly Cell[]): Table[] {
   }));
 }
 
-/** The largest part of a run's time: dense work, latencies, or what the experts wait for. */
+/** The largest part of a run's time: dense work, latencies, or the side that finishes a layer's experts last. */
 export function inTheWay({ breakdown, totalMs }: Cell): string {
-  const { gpuDenseMs, expertsMs, overheadMs, gpuExpertsMs, unitMs, transferMs } = breakdown;
-  const busiest = Math.max(gpuExpertsMs, unitMs, transferMs);
-  const device = busiest === transferMs ? 'link' : busiest === unitMs ? 'NDP units' : 'GPU experts';
   const parts = [
-    { name: 'GPU dense', ms: gpuDenseMs },
-    { name: device, ms: expertsMs },
-    { name: 'latencies', ms: overheadMs },
+    { name: 'GPU dense', ms: breakdown.gpuDenseMs },
+    { name: 'NDP units', ms: breakdown.unitsLastMs },
+    { name: 'GPU experts', ms: breakdown.gpuLastMs },
+    { name: 'link', ms: breakdown.linkLastMs },
+    { name: 'latencies', ms: breakdown.overheadMs },
   ].sort((left, right) => right.ms - left.ms);
   const [largest] = parts;
   return largest === undefined ? '-' : `${largest.name} ${percent(largest.ms / totalMs)}`;

@@ -9,12 +9,15 @@ export type Picture = { svg: string; width: number; height: number };
 /** How a series looks: colour for those who see it, pattern and marker for all. */
 export type Look = { colour: string; pattern: 'solid' | 'hatch' | 'dots' | 'open' | 'cross'; dash: string };
 
-export const LOOKS: Readonly<Record<'first' | 'second' | 'third' | 'fourth' | 'fifth' | 'quiet', Look>> = {
+export const LOOKS: Readonly<
+  Record<'first' | 'second' | 'third' | 'fourth' | 'fifth' | 'sixth' | 'quiet', Look>
+> = {
   first: { colour: '#14507e', pattern: 'solid', dash: '' },
   second: { colour: '#2f86c1', pattern: 'hatch', dash: '7 3' },
   third: { colour: '#7fb8dd', pattern: 'dots', dash: '2 3' },
   fourth: { colour: '#b4570e', pattern: 'cross', dash: '10 3 2 3' },
   fifth: { colour: '#6b6b6b', pattern: 'hatch', dash: '1 3' },
+  sixth: { colour: '#6b6b6b', pattern: 'cross', dash: '4 2' },
   quiet: { colour: '#8a8a8a', pattern: 'open', dash: '4 4' },
 };
 
