@@ -87,19 +87,36 @@ export class GgufBytes {
 
 export const bytes = () => new GgufBytes();
 
-/** A whole model file of metadata values and tensors without values (zeros). */
-export type MetadataEntry = { key: string; write: (out: GgufBytes) => GgufBytes };
+/** Values by key, as gguf types them: whole numbers u32, others f32. */
+export type Metadata = Record<string, number | string | boolean | readonly string[] | readonly number[]>;
 
-function ggufFile(
-  entries: readonly MetadataEntry[],
+/** A whole model file of metadata and tensors without values (zeros). */
+export function ggufFile(
+  metadata: Metadata,
   tensors: readonly { name: string; shape: readonly number[] }[],
 ): Buffer {
+  const entries = Object.entries(metadata);
   const out = bytes().head(tensors.length, entries.length);
-  for (const { key, write } of entries) write(out.text(key));
+  for (const [key, value] of entries) writeValue(out.text(key), value);
   let offset = 0;
   for (const { name, shape } of tensors) {
     out.tensor(name, [...shape].reverse(), 0, offset);
     offset += Math.ceil((shape.reduce((a, b) => a * b, 1) * 4) / 32) * 32;
   }
   return out.pad(32).raw(Buffer.alloc(offset)).build();
+}
+
+function writeValue(out: GgufBytes, value: Metadata[string]): void {
+  if (typeof value === 'string') out.type('string').text(value);
+  else if (typeof value === 'boolean') out.type('bool').u8(value ? 1 : 0);
+  else if (typeof value === 'number') {
+    if (Number.isInteger(value)) out.type('u32').u32(value);
+    else out.type('f32').f32(value);
+  } else if (typeof value[0] === 'string') {
+    out.type('array').type('string').u64(value.length);
+    for (const text of value as readonly string[]) out.text(text);
+  } else {
+    out.type('array').type('i32').u64(value.length);
+    for (const number of value as readonly number[]) out.u32(number);
+  }
 }
