@@ -128,9 +128,9 @@ enum class QkNormKind : uint32_t { None, Head, Full };
 
 /// Norm of q and k, rotary embedding, and the store of k and v into the KV blocks.
 struct RopeKvArgs {
-  float* q;  ///< [T][Q * D], in place
-  float* k;  ///< [T][G * D], in place
-  const float* v;
+  float* q;        ///< [T][Q * D], in place
+  const float* k;  ///< [T][G * D]
+  const float* v;  ///< [T][G * D]
   uint32_t q_stride, k_stride, v_stride;
   uint32_t tokens, num_heads, num_kv_heads, head_dim;
   QkNormKind qk_norm;
@@ -276,12 +276,12 @@ struct ExpertGemvArgs {
 };
 cudaError_t expert_gemv(const ExpertGemvArgs& args, cudaStream_t stream);
 
-/// A run of at most expert_gemm_tile_tokens pairs of one expert.
+/// A run of at most expert_gemm_tile_tokens pairs of one expert: lists[first] ... lists[first + count), or
+/// the pairs first ... first + count where lists is null.
 struct ExpertTile {
   uint32_t view;  ///< index into views
-  uint32_t
-      first;  ///< of lists: pairs lists[first] ... lists[first + count); the pair itself where lists is null
-  uint32_t count;
+  uint32_t first, count;
+  uint32_t row;  ///< of hidden and prepared: rows row ... row + count
 };
 /// Many tokens: the same as grouped GEMMs. outputs[pair] = down act(gate x) * up x, for combine to weigh and
 /// add.
@@ -291,13 +291,14 @@ struct ExpertGemmArgs {
   const ExpertTile* tiles;  ///< in device memory
   uint32_t num_tiles;
   const uint32_t* lists;
-  uint32_t top_k;  ///< token of a pair = pair / top_k
-  uint32_t num_pairs;
+  uint32_t top_k;     ///< token of a pair = pair / top_k
+  uint32_t num_rows;  ///< sum of the tiles' counts
   Activations x;
-  float* hidden;  ///< [pairs][hidden_stride], scratch
+  float* hidden;  ///< [num_rows][hidden_stride], scratch
   uint32_t hidden_stride;
-  ActivationSinks prepared;  ///< [pairs]: split for float down formats, q8 for quantised ones; scratch
-  float* outputs;            ///< [pairs][output_stride]
+  ActivationSinks
+      prepared;    ///< [num_rows]: high and low for float down formats, q8 for quantised ones; scratch
+  float* outputs;  ///< [pairs][output_stride]
   uint32_t output_stride;
 };
 cudaError_t expert_gemm(const ExpertGemmArgs& args, cudaStream_t stream);

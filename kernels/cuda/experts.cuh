@@ -1,0 +1,51 @@
+// What the expert kernels share: the gated activation, and finding the slice that holds a hidden column.
+#pragma once
+
+#include "formats.cuh"
+
+namespace nearmoe::cuda {
+
+/// act(gate) * up, as kernels/reference/gated_activation.cc.
+__device__ __forceinline__ float gated(ActivationKind kind, float gate, float up) {
+  float act;
+  if (kind == ActivationKind::Silu) {
+    act = gate / (1.0f + expf(-gate));
+  } else if (kind == ActivationKind::GeluTanh) {
+    const float inner = 0.79788456080286535588f * (gate + 0.044715f * gate * gate * gate);
+    act = 0.5f * gate * (1.0f + tanhf(inner));
+  } else {
+    act = 0.5f * gate * (1.0f + erff(gate * 0.70710678118654752440f));
+  }
+  return act * up;
+}
+
+/// The slice whose part of a hidden row (its rows rounded up to 32) holds column `col`, a multiple of 16.
+__device__ __forceinline__ const ExpertSlice* slice_of(const ExpertView& view, uint32_t col) {
+  for (uint32_t s = 0; s < view.num_slices; ++s) {
+    const ExpertSlice& slice = view.slices[s];
+    if (col >= slice.hidden_offset && col < slice.hidden_offset + (slice.rows + 31) / 32 * 32) return &slice;
+  }
+  return nullptr;
+}
+
+/// The layout of a slice's gate, up or down matrix.
+__device__ __forceinline__ WeightView slice_matrix(const ExpertShape& shape, const ExpertSlice& slice,
+                                                   const uint8_t* data) {
+  WeightView w = shape.gate;
+  w.data = data;
+  w.rows = slice.rows;
+  return w;
+}
+__device__ __forceinline__ WeightView slice_down(const ExpertShape& shape, const ExpertSlice& slice) {
+  return {slice.down,      shape.hidden_size, slice.rows, slice.down_group_bytes, slice.down_superblocks,
+          slice.down_phase};
+}
+
+/// The expert of a pair: null where it is not on the GPU.
+__device__ __forceinline__ const ExpertView* view_of(const PairRouting& pairs, uint32_t pair) {
+  if (!pairs.ids) return pairs.views;
+  const int slot = pairs.slots[pairs.ids[pair]];
+  return slot < 0 ? nullptr : pairs.views + slot;
+}
+
+}  // namespace nearmoe::cuda
