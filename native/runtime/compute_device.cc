@@ -53,8 +53,9 @@ Status ComputeDevice::start() {
   const CpuTopology cpu = read_cpu_topology();
   const uint32_t threads = topology.unit_ranks() + (topology.gpu_lane ? topology.dense_ranks + 1 : 0);
   const bool enough_cores = threads <= cpu.allowed_cpus.size();
-  constexpr uint32_t kSpins =
-      20000;  // about 100-400 us of pause instructions, longer than a decode barrier's skew
+  // Some 50 to 100 us of pause instructions: longer than the skew of a decode barrier, far shorter than a
+  // time slice, so that on busy cores a spinning thread soon makes room for the one it waits for.
+  constexpr uint32_t kSpins = 1500;
   spins_ = enough_cores ? kSpins : 0;
   const bool pin = options_.pin_threads && enough_cores;
   std::vector<int> nodes;
