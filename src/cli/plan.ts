@@ -2,9 +2,12 @@
  * `nearmoe plan`: what a box would do with a model, before anything is bought or downloaded. Called by main.ts; the
  * figures are the simulator's.
  */
+import { existsSync } from 'node:fs';
 import { OptionError } from '../errors.js';
+import { openModel } from '../model/open-model.js';
 import { type BoxPlan, planBox } from '../sim/buy.js';
 import { basePoint } from '../sim/suites.js';
+import { checkpointShape } from './checkpoint-shape.js';
 import type { CliContext } from './context.js';
 import { formatBytes, formatMs, formatRate, formatShare } from './format.js';
 
@@ -21,7 +24,8 @@ export type PlanFlags = {
 
 /** Runs the command; resolves to the exit status: 1 where the model does not fit. Throws OptionError. */
 export function planCommand(flags: PlanFlags, context: CliContext): number {
-  const plan = planBox(pointOf(flags));
+  const point = pointOf(flags);
+  const plan = planBox(point, existsSync(point.model) ? checkpointShape(openModel(point.model)) : undefined);
   if (flags.json) context.stdout.write(`${JSON.stringify(plan)}\n`);
   else context.stdout.write(`${planLines(plan).join('\n')}\n`);
   return plan.fits ? 0 : 1;

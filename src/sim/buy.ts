@@ -35,9 +35,10 @@ export type BoxPlan = {
   changes: Change[];
 };
 
-/** Throws OptionError where the GPU cannot hold the model's dense part. */
-export function planBox(point: Point): BoxPlan {
+/** `shape`: of a model that is no file of this folder. Throws OptionError where the GPU cannot hold its dense part. */
+export function planBox(point: Point, shape?: ModelShape): BoxPlan {
   const runner = new PointRunner();
+  if (shape !== undefined) runner.addModel(point.model, shape);
   const model = runner.model(point.model);
   const cell = runCell(runner, point);
   const memory = memoryOf(runner, point, model, cell.expertSlots);

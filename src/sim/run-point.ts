@@ -68,6 +68,11 @@ export class PointRunner {
     return model;
   }
 
+  /** Takes a model in that has no description of its own. */
+  addModel(name: string, model: ModelShape): void {
+    this.models.set(name, model);
+  }
+
   box(point: Point, beside: System['beside']): Box {
     const described = gpuById(this.hardware, point.gpu);
     const gpu = {

@@ -1,10 +1,14 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { chromium } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { checkpointShape } from '../../src/cli/checkpoint-shape.js';
+import { modelFacts } from '../../src/cli/model-facts.js';
+import { openModel } from '../../src/model/open-model.js';
 import { planBox } from '../../src/sim/buy.js';
+import { denseBytes, expertsBytes } from '../../src/sim/models.js';
 import type { Cell } from '../../src/sim/point.js';
 import { writeReport } from '../../src/sim/report/write-report.js';
 import { PointRunner } from '../../src/sim/run-point.js';
@@ -132,5 +136,16 @@ describe('plan', () => {
     expect(plan.changes.length).toBe(5);
     expect(plan.changes[0]?.speedup).toBeGreaterThan(1);
     expect(planBox({ ...point, model: 'mixtral-8x7b', units: 2 }).fits).toBe(false);
+  });
+
+  it('takes the shape of a checkpoint', () => {
+    const opened = openModel(fileURLToPath(new URL('../golden/fixtures/qwen3_moe', import.meta.url)));
+    const shape = checkpointShape(opened);
+    const stored = modelFacts(opened).sizeBytes;
+    expect(expertsBytes(shape)).toBe(stored.byKind.experts);
+    const rest = stored.total - expertsBytes(shape);
+    expect(Math.abs(denseBytes(shape) / rest - 1)).toBeLessThan(0.02);
+    const point = { ...basePoint('plan', { promptTokens: 8, answerTokens: 4 }), model: opened.path };
+    expect(planBox(point, shape).expertSlots).toBe(expertsBytes(shape) / shape.expertBytes);
   });
 });
