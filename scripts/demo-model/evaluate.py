@@ -133,8 +133,27 @@ def windows_loss(model: torch.nn.Module, ids: list[int], window: int) -> tuple[f
     return total / count, count
 
 
+def greedy(model: torch.nn.Module, tokenizer: Tokenizer, prompt: str, count: int) -> dict:
+    """What greedy decoding in float32 makes of a prompt, and how close the closest choice was."""
+    ids = tokenizer.encode(prompt).ids
+    tokens, gap = torch.tensor([ids]), float("inf")
+    for _ in range(count):
+        logits = model(tokens).logits[0, -1]
+        best = logits.topk(2)
+        gap = min(gap, ((best.values[0] - best.values[1]) / logits.abs().max()).item())
+        tokens = torch.cat((tokens, best.indices[:1][None]), dim=1)
+    generated = tokens[0, len(ids) :].tolist()
+    return {
+        "prompt": prompt,
+        "inputIds": ids,
+        "greedyIds": generated,
+        "text": tokenizer.decode(generated, skip_special_tokens=False),
+        "smallestLogitGap": round(gap, 6),
+    }
+
+
 def write_fixture(model: torch.nn.Module, tokenizer: Tokenizer, text: str, folder: Path) -> dict:
-    """demo-held-out.txt and what transformers computes for it."""
+    """demo-held-out.txt, what transformers computes for it, and a greedy continuation in demo-greedy.json."""
     ids = tokenizer.encode(text).ids
     loss, count = windows_loss(model, ids, 512)
     expected = {
@@ -146,6 +165,8 @@ def write_fixture(model: torch.nn.Module, tokenizer: Tokenizer, text: str, folde
     }
     (folder / "demo-held-out.txt").write_text(text, encoding="utf-8")
     (folder / "demo-held-out.json").write_text(json.dumps(expected, indent=2) + "\n")
+    story = greedy(model, tokenizer, "Once upon a time", 64)
+    (folder / "demo-greedy.json").write_text(json.dumps(story, ensure_ascii=False) + "\n", encoding="utf-8")
     return expected
 
 

@@ -1,6 +1,6 @@
 """Trains the demo model on generated text and leaves checkpoints; export.py makes the model folder from the last one.
 
-    python scripts/demo-model/train.py --work DIR [--steps 1250] [--threads 1] [--no-compile]
+    python scripts/demo-model/train.py --work DIR [--steps 1260] [--threads 1] [--no-compile]
 
 Interrupted training goes on from the last checkpoint in DIR when started again. Every step's text depends only on the
 seed and the step's number.
@@ -24,9 +24,7 @@ import model as model_module
 from model import DemoModel, ModelConfig
 
 TOKENS_PER_STEP = 8192
-COPY_STEPS = range(700, 1000)  # in these steps 4 rows of a batch repeat random tokens
-CONSTANT_STEPS = 800
-LONG_SHARE = 0.25  # the last quarter of the steps trains on rows of 512 tokens, the rest on rows of 256
+LONG_SHARE = 0.05  # the last twentieth of the steps trains on rows of 512 tokens, the rest on rows of 256
 
 
 def domain_weights(tokenizer: Tokenizer, seed: int) -> dict[str, float]:
@@ -53,40 +51,24 @@ def row_length(step: int, steps: int) -> int:
     return 512 if step >= steps * (1 - LONG_SHARE) else 256
 
 
-def copy_row(rng: random.Random, vocab_size: int, length: int) -> tuple[list[int], list[int]]:
-    """Random tokens that repeat with a random period, and targets that leave the first period out.
-
-    They ask for nothing but copying from further up, which stories need for names and things.
-    """
-    period = rng.randint(8, length // 3)
-    block = [rng.randrange(3, vocab_size) for _ in range(period)]
-    row = (block * (length // period + 2))[: length + 1]
-    return row, [-1] * (period - 1) + row[period:]
-
-
 def make_batch(
-    tokenizer: Tokenizer, weights: dict[str, float], seed: int, step: int, length: int, copies: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and targets [rows, length]; `copies` rows repeat random tokens, the others start with a document."""
-    rng, end, rows, row = random.Random(f"copy {seed} {step}"), tokenizer.token_to_id(END_OF_TEXT), [], []
-    for _ in range(copies):
-        ids, targets = copy_row(rng, tokenizer.get_vocab_size(), length)
-        rows.append((ids[:-1], targets))
+    tokenizer: Tokenizer, weights: dict[str, float], seed: int, step: int, length: int
+) -> torch.Tensor:
+    """[rows, length + 1] token ids; each row starts with a document's start and is cut at its end."""
+    end, rows, row = tokenizer.token_to_id(END_OF_TEXT), [], []
     for _, ids in step_documents(tokenizer, weights, seed, step):
         row += [*ids, end]
         if len(row) > length:
-            rows.append((row[:length], row[1 : length + 1]))
+            rows.append(row[: length + 1])
             row = []
         if len(rows) == TOKENS_PER_STEP // length:
-            return torch.tensor([r[0] for r in rows]), torch.tensor([r[1] for r in rows])
+            return torch.tensor(rows)
     raise AssertionError("documents never end")
 
 
 def schedule(step: int, steps: int) -> float:
-    """Learning rate factor: warm-up over 50 steps, 1 up to CONSTANT_STEPS, then linear to 0 at the end."""
-    if step < CONSTANT_STEPS:
-        return min((step + 1) / 50, 1.0)
-    return min((steps - step) / (0.45 * steps), 1.0)
+    """Learning rate factor: warm-up over 50 steps, 1, then linear to 0 over the last 45 steps in a hundred."""
+    return min((step + 1) / 50, 1.0, (steps - step) / (0.45 * steps))
 
 
 def compile_model(model: DemoModel) -> None:
@@ -114,7 +96,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1250)
+    parser.add_argument("--steps", type=int, default=1260)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--muon-lr", type=float, default=3e-3)
@@ -147,9 +129,8 @@ def main() -> None:
         compile_model(model)
     began, losses, balances = time.time(), [], []
     for step in range(start, args.steps):
-        copies = 4 if step in COPY_STEPS else 0
-        ids, targets = make_batch(tokenizer, weights, args.seed, step, row_length(step, args.steps), copies)
-        loss, balance = model(ids, targets)
+        batch = make_batch(tokenizer, weights, args.seed, step, row_length(step, args.steps))
+        loss, balance = model(batch[:, :-1], batch[:, 1:])
         (loss + config.router_aux_loss_coef * balance).backward()
         rate = schedule(step, args.steps)
         torch.nn.utils.clip_grad_norm_(rest, 1.0)

@@ -6,7 +6,7 @@ import json
 import random
 
 from . import arithmetic, programs, recipes, records, stories
-from .cast import article, character
+from .cast import article
 
 START, END = "<|im_start|>", "<|im_end|>"
 GREETINGS = ["Hello!", "Hi!", "Hello", "Hi there", "Good morning!", "Hey"]
@@ -27,7 +27,8 @@ def turn(role: str, content: str) -> str:
 
 
 def story_request(rng: random.Random) -> tuple[str, str]:
-    hero = character(rng)
+    world = rng.choice(stories.WORLDS)
+    hero = world.hero
     who = rng.choice(
         (
             article(hero.kind),
@@ -40,7 +41,7 @@ def story_request(rng: random.Random) -> tuple[str, str]:
     if form < 0.15:
         return rng.choice(
             ("Tell me a story.", "Tell me a story", "Can you tell me a story?", "I want to hear a story.")
-        ), stories.tell(rng)
+        ), stories.tell(rng, world)
     ask = rng.choice(
         (
             "Tell me a story about {}.",
@@ -52,21 +53,20 @@ def story_request(rng: random.Random) -> tuple[str, str]:
         )
     )
     if form < 0.4:
-        arc, topic = rng.choice(
-            (
-                ("quest", "who goes on a journey"),
-                ("lost", "who lost something"),
-                ("fear", "who is afraid"),
-                ("party", "and a birthday"),
-                ("build", "who builds something"),
-                ("seed", "and a plant"),
-                ("monster", "and a monster"),
-                ("friend", "who finds a friend"),
-                ("home", "who gets lost"),
-            )
-        )
-        return ask.format(f"{who} {topic}"), stories.tell(rng, hero, arc)
-    return ask.format(who), stories.tell(rng, hero)
+        topics = {
+            "quest": "who goes on a journey",
+            "lost": "who lost something",
+            "fear": "who is afraid",
+            "party": "and a birthday",
+            "build": "who builds something",
+            "seed": "and a plant",
+            "monster": "and a monster",
+            "friend": "who finds a friend",
+            "home": "who gets lost",
+        }
+        if world.arc in topics:
+            return ask.format(f"{who} {topics[world.arc]}"), stories.tell(rng, world)
+    return ask.format(who), stories.tell(rng, world)
 
 
 def recipe_request(rng: random.Random) -> tuple[str, str]:

@@ -1,6 +1,6 @@
 """Short children's stories: a cast, a place, a plot arc told beat by beat, and an ending.
 
-chat.py asks for stories about a named hero through `tell`; everybody else calls `make`.
+chat.py asks for stories of a chosen world through `tell`; everybody else calls `make`.
 """
 
 from __future__ import annotations
@@ -187,14 +187,40 @@ def fill(template: str, values: dict[str, str], introduced: list[bool]) -> str:
     return template.format_map(values)
 
 
-def tell(rng: random.Random, hero: Character | None = None, arc: str | None = None) -> str:
-    """A story about the hero (drawn if absent) along the named plot arc (drawn if absent)."""
-    hero = hero or character(rng)
-    arc = arc or rng.choice(list(ARCS))
-    friend = character(rng, without=hero.name)
-    if friend.kind == hero.kind:
-        friend = character(rng, "animal" if not hero.animal else rng.choice(("girl", "boy")), hero.name)
-    values, introduced = scene(rng, arc, hero, friend), [False]
+class World(NamedTuple):
+    """The people, the place and the things of one plot: `values` fills the slots of its sentences."""
+
+    arc: str
+    hero: Character
+    values: dict[str, str]
+
+
+def worlds() -> list[World]:
+    """Each arc is told in WORLDS_PER_ARC worlds, each with its own hero and friend.
+
+    A model of this size does not learn to carry a freely drawn name through a story; it does learn who lives in
+    which story.
+    """
+    found: list[World] = []
+    taken: set[str] = set()
+    for arc in ARCS:
+        for number in range(WORLDS_PER_ARC):
+            rng = random.Random(f"world {arc} {number}")
+            hero = character(rng, ("girl", "animal", "boy")[number % 3])
+            while hero.name in taken:
+                hero = character(rng, ("girl", "animal", "boy")[number % 3])
+            friend = character(rng, "animal" if not hero.animal else rng.choice(("girl", "boy")))
+            while friend.name in taken or friend.name == hero.name:
+                friend = character(rng, "animal" if not hero.animal else rng.choice(("girl", "boy")))
+            taken |= {hero.name, friend.name}
+            found.append(World(arc, hero, scene(rng, arc, hero, friend)))
+    return found
+
+
+def tell(rng: random.Random, world: World | None = None) -> str:
+    """A story in the given world (drawn if absent); how it is told is drawn anew each time."""
+    arc, hero, values = world or rng.choice(WORLDS)
+    introduced = [False]
     start = rng.choice(STARTS)
     opening = fill(rng.choice(OPENINGS_ANIMAL if hero.animal else OPENINGS_CHILD), values, introduced)
     sentences = [start + opening if start else opening[0].upper() + opening[1:]]
@@ -220,6 +246,10 @@ def tell(rng: random.Random, hero: Character | None = None, arc: str | None = No
     sentences.append(rng.choice(CLOSINGS))
     text = " ".join(fill(s, values, introduced) for s in sentences if s)
     return re.sub(r",(?=[,.!?])", "", text.replace(" \n\n ", "\n\n")).strip()
+
+
+WORLDS_PER_ARC = 2
+WORLDS = worlds()
 
 
 def make(rng: random.Random) -> str:
