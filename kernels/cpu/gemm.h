@@ -18,24 +18,45 @@ static void gemm_tokens(const WeightBlock* w, const TokenBlock* x, size_t lane, 
 #pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t)
     acc[t] = fresh ? f_zero() : f_load_up_to(y + static_cast<size_t>(t) * ldy, rows);
-  for (size_t b = 0; b < blocks; ++b, ++w, ++x) {
+  // Two cursors through the records, so that every address is a constant away from one of them.
+  const int8_t* values = x->values[lane];
+  const float* scales = x->scale + lane;
+  constexpr size_t kScaled = (offsetof(TokenBlock, scaled) - offsetof(TokenBlock, scale)) / sizeof(float);
+  for (size_t b = 0; b < blocks; ++b, ++w) {
 #pragma GCC unroll 2
-    for (int h = 0; h < kHalves; ++h) {
+    for (size_t h = 0; h < kHalves; ++h) {
       VB codes[kQuads];
 #pragma GCC unroll 8
-      for (int j = 0; j < kQuads; ++j) codes[j] = b_load(w->codes + 64 * (h * kQuads + j));
+      for (size_t j = 0; j < kQuads; ++j) codes[j] = b_load(w->codes + 64 * (h * kQuads + j));
       const VF scale = f_load(w->scale[h]);
       VF min = scale;
       if constexpr (kHasMin) min = f_load(w->min[h]);
+      const float* scaled = scales + kScaled + h * kTileTokens;
+      // A few tokens side by side, so that their dot product chains overlap.
+      constexpr size_t kSide = kTokens < kDotTokens ? kTokens : kDotTokens;
 #pragma GCC unroll 16
-      for (int t = 0; t < kTokens; ++t) {
-        const size_t at = lane + static_cast<size_t>(t);
-        const VI init = kHasMin ? i_zero() : i_set(x->init[h][at]);
-        const VI dot = dot_quads<kMaxCode, kQuads>(codes, x->values[at] + 4 * kQuads * h, init);
-        acc[t] = f_fma(f_from_int(dot), f_mul(scale, f_set(x->scale[at])), acc[t]);
-        if constexpr (kHasMin) acc[t] = f_fma(min, f_set(x->scaled[h][at]), acc[t]);
+      for (size_t first = 0; first < kTokens; first += kSide) {
+        VI dots[kSide];
+#pragma GCC unroll 4
+        for (size_t i = 0; i < kSide; ++i) {
+          int32_t init = 0;
+          if constexpr (!kHasMin) std::memcpy(&init, scaled + first + i, sizeof init);
+          dots[i] = i_set(init);
+        }
+        dot_tokens<kMaxCode, kQuads, kSide>(codes, values + first * kBlockCols + 4 * kQuads * h, kBlockCols,
+                                            dots);
+#pragma GCC unroll 4
+        for (size_t i = 0; i < kSide; ++i) {
+          const size_t t = first + i;
+          acc[t] = f_fma(f_from_int(dots[i]), f_mul(scale, f_set(scales[t])), acc[t]);
+          if constexpr (kHasMin) acc[t] = f_fma(min, f_set(scaled[t]), acc[t]);
+        }
       }
     }
+    // Keeps the compiler from advancing the cursors early, which would make every displacement 4 bytes long.
+    __asm__ volatile("" : "+r"(values), "+r"(scales));
+    values += sizeof(TokenBlock);
+    scales += sizeof(TokenBlock) / sizeof(float);
   }
 #pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t) f_store_up_to(y + static_cast<size_t>(t) * ldy, acc[t], rows);

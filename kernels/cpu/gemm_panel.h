@@ -56,13 +56,21 @@ static void load_token(const std::byte* row, size_t cols, size_t first, size_t b
 }
 
 /// Fills tiles of `tokens` tokens from `first_token` on; tile i's records begin at out + i * blocks. Lanes of
-/// the last tile that have no token repeat the last one.
+/// the last tile that have no token get scales of 0: whatever lies on the stack there could be denormal,
+/// which is slow.
 template <class Q>
 static void load_tokens(const ActView& x, size_t cols, size_t first_token, size_t tokens, size_t first_block,
                         size_t blocks, int zero, TokenBlock* out) {
   for (size_t t = 0; t < tokens; ++t) {
     load_token<Q::kHalves, Q::kHasMin>(token_row(x, first_token + t), cols, first_block, blocks, zero,
                                        t % kTileTokens, out + t / kTileTokens * blocks);
+  }
+  for (size_t t = tokens; t % kTileTokens != 0; ++t) {
+    TokenBlock* tile = out + t / kTileTokens * blocks;
+    for (size_t b = 0; b < blocks; ++b) {
+      tile[b].scale[t % kTileTokens] = 0.0f;
+      for (int h = 0; h < 2; ++h) tile[b].scaled[h][t % kTileTokens] = 0.0f;
+    }
   }
 }
 

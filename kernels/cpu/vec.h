@@ -35,6 +35,21 @@ NEARMOE_INLINE void f_store_up_to(float* p, VF v, size_t n) {
   }
 }
 
+/// dot_quads for kTokens tokens whose activations lie `stride` bytes apart.
+template <int kMaxCode, int kQuads, size_t kTokens>
+NEARMOE_INLINE void dot_tokens(const VB* w, const int8_t* a, size_t stride, VI* acc) {
+  if constexpr (kDotTokens == 1) {
+    for (size_t t = 0; t < kTokens; ++t) acc[t] = dot_quads<kMaxCode, kQuads>(w, a + t * stride, acc[t]);
+  } else {
+#pragma GCC unroll 8
+    for (int j = 0; j < kQuads; ++j) {
+#pragma GCC unroll 4
+      for (size_t t = 0; t < kTokens; ++t)
+        acc[t] = dot_quads<kMaxCode, 1>(w + j, a + t * stride + 4 * j, acc[t]);
+    }
+  }
+}
+
 /// e^x within 1 ulp for x in [-87.3, 88.7] and clamped to the ends outside, so never infinite or zero.
 /// Polynomial: own minimax fit of (e^r - 1 - r) / r^2 on [-ln 2 / 2, ln 2 / 2].
 NEARMOE_INLINE VF f_exp(VF x) {

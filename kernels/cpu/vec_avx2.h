@@ -16,8 +16,10 @@ using VB = VI;
 
 #if defined(__AVXVNNI__)
 constexpr bool kWideSigned = false;
+constexpr size_t kDotTokens = 2;
 #else
 constexpr bool kWideSigned = true;  // 255 * 127 * 2 would saturate 16 bits
+constexpr size_t kDotTokens = 1;
 #endif
 constexpr int kGemmTokens = 4;
 constexpr int kAttentionRows = 2;
