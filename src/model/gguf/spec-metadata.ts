@@ -1,0 +1,135 @@
+/**
+ * A ModelSpec as GGUF metadata under llama.cpp's keys: the inverse of config.ts. Called by convert.ts. What GGUF has no
+ * key for is refused, or, where only our own reader needs it, written under a key of its own.
+ */
+import { ModelFormatError } from '../../errors.js';
+import type { AttentionSpec, ModelSpec, MoeFfnSpec, RopeSpec } from '../model-spec.js';
+import { computeFrequencies } from '../rope.js';
+import { ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS } from './names.js';
+import type { MetadataValue } from './writer.js';
+
+type Entries = Map<string, MetadataValue>;
+
+/** Vectors of rotary factors, which GGUF keeps as tensors. */
+export type RopeTensors = { name: string; values: readonly number[] }[];
+
+export type SpecMetadata = { metadata: Entries; ropeTensors: RopeTensors };
+
+/** `arch` is the family's architecture name in GGUF, `path` the checkpoint for errors. Throws ModelFormatError. */
+export function specMetadata(spec: ModelSpec, arch: string, path: string): SpecMetadata {
+  const metadata: Entries = new Map([['general.architecture', { type: 'string', value: arch }]]);
+  const unsigned = (suffix: string, value: number) =>
+    metadata.set(`${arch}.${suffix}`, { type: 'u32', value });
+  const float = (suffix: string, value: number) => metadata.set(`${arch}.${suffix}`, { type: 'f32', value });
+  const moe = spec.layers.map(({ ffn }) => ffn).find((ffn) => ffn.kind === 'moe');
+  const [first] = spec.layers;
+  if (moe === undefined || first === undefined) {
+    throw unsupported(path, 'layers', 'at least one layer with experts', 'none');
+  }
+  unsigned('context_length', spec.maxPositions);
+  unsigned('embedding_length', spec.hiddenSize);
+  unsigned('block_count', spec.layers.length);
+  unsigned('vocab_size', spec.vocabSize);
+  float('attention.layer_norm_rms_epsilon', spec.norm.eps);
+  addAttention(first.attention, unsigned, float);
+  addExperts(spec, moe, unsigned);
+  metadata.set(`${arch}.expert_weights_norm`, { type: 'bool', value: moe.router.normTopkProb });
+  if (moe.router.scoring === 'sparsemixer') float('router_jitter_noise', moe.router.jitterEps);
+  if (spec.embeddingMultiplier !== 1) float('embedding_scale', spec.embeddingMultiplier);
+  if (spec.residualMultiplier !== 1) float('residual_scale', spec.residualMultiplier);
+  if (moe.router.scoring === 'topk-softmax') float('logit_scale', 1 / spec.logitsMultiplier);
+  const [rope] = spec.ropes;
+  const ropeTensors = rope === undefined ? [] : addRope(metadata, arch, rope, spec, path);
+  checkUniform(spec, path);
+  return { metadata, ropeTensors };
+}
+
+type Put = (suffix: string, value: number) => void;
+
+function addAttention(attention: AttentionSpec, unsigned: Put, float: Put): void {
+  unsigned('attention.head_count', attention.numHeads);
+  unsigned('attention.head_count_kv', attention.numKvHeads);
+  unsigned('attention.key_length', attention.headDim);
+  unsigned('attention.value_length', attention.headDim);
+  unsigned('rope.dimension_count', attention.headDim);
+  if (attention.slidingWindow > 0) unsigned('attention.sliding_window', attention.slidingWindow);
+  if (attention.clipQkv > 0) float('attention.clamp_kqv', attention.clipQkv);
+  if (attention.scale !== attention.headDim ** -0.5) float('attention.scale', attention.scale);
+}
+
+function addExperts(spec: ModelSpec, moe: MoeFfnSpec, unsigned: Put): void {
+  const dense = spec.layers.map(({ ffn }) => ffn).find((ffn) => ffn.kind === 'dense');
+  unsigned('feed_forward_length', dense?.intermediateSize ?? moe.intermediateSize);
+  unsigned('expert_feed_forward_length', moe.intermediateSize);
+  unsigned('expert_count', moe.numExperts);
+  unsigned('expert_used_count', moe.numExpertsPerTok);
+  if (moe.sharedExpert) unsigned('expert_shared_feed_forward_length', moe.sharedExpert.intermediateSize);
+}
+
+/** Sets the scaling keys and returns the factors that go into tensors. */
+function addRope(
+  metadata: Entries,
+  arch: string,
+  rope: RopeSpec,
+  spec: ModelSpec,
+  path: string,
+): RopeTensors {
+  const { scaling } = rope;
+  const set = (suffix: string, value: MetadataValue) => metadata.set(`${arch}.rope.${suffix}`, value);
+  const float = (suffix: string, value: number) => set(suffix, { type: 'f32', value });
+  float('freq_base', rope.theta);
+  if (scaling.type === 'default') return [];
+  if (scaling.type === 'dynamic')
+    throw unsupported(path, 'rope_scaling', 'any scaling but dynamic', scaling.type);
+  if (scaling.type === 'llama3') return [{ name: ROPE_FREQS, values: frequencyFactors(rope) }];
+  if (scaling.type === 'linear') {
+    set('scaling.type', { type: 'string', value: 'linear' });
+    float('scaling.factor', scaling.factor);
+    return [];
+  }
+  set('scaling.original_context_length', { type: 'u32', value: scaling.originalMaxPositions });
+  if (scaling.type === 'yarn') {
+    if (!scaling.truncate || scaling.mscale !== undefined) {
+      throw unsupported(
+        path,
+        'rope_scaling',
+        'yarn without mscale and with truncate',
+        'yarn of another kind',
+      );
+    }
+    set('scaling.type', { type: 'string', value: 'yarn' });
+    float('scaling.factor', scaling.factor);
+    float('scaling.yarn_beta_fast', scaling.betaFast);
+    float('scaling.yarn_beta_slow', scaling.betaSlow);
+    const own = 0.1 * Math.log(scaling.factor) + 1;
+    if (scaling.attentionFactor !== undefined) float('scaling.attn_factor', scaling.attentionFactor / own);
+    return [];
+  }
+  const scale = spec.maxPositions / scaling.originalMaxPositions;
+  const computed = scale <= 1 ? 1 : Math.sqrt(1 + Math.log(scale) / Math.log(scaling.originalMaxPositions));
+  float('scaling.attn_factor', scaling.attentionFactor ?? computed);
+  if (scaling.shortMscale !== undefined) float('scaling.short_mscale', scaling.shortMscale);
+  if (scaling.longMscale !== undefined) float('scaling.long_mscale', scaling.longMscale);
+  return [
+    { name: ROPE_FACTORS_LONG, values: scaling.longFactor },
+    { name: ROPE_FACTORS_SHORT, values: scaling.shortFactor },
+  ];
+}
+
+/** What the unscaled frequencies are to be divided by. */
+function frequencyFactors(rope: RopeSpec): number[] {
+  const scaled = computeFrequencies(rope, 1).inverseFrequencies;
+  const plain = computeFrequencies({ ...rope, scaling: { type: 'default' } }, 1).inverseFrequencies;
+  return Array.from(plain, (frequency, i) => frequency / (scaled[i] ?? Number.NaN));
+}
+
+/** GGUF has one number for all layers where a spec has one for each. */
+function checkUniform(spec: ModelSpec, path: string): void {
+  const windows = new Set(spec.layers.map(({ attention }) => attention.slidingWindow));
+  if (windows.size > 1)
+    throw unsupported(path, 'layer_types', 'one window for all layers', [...windows].join(' and '));
+}
+
+function unsupported(file: string, field: string, expected: string, got: string): ModelFormatError {
+  return new ModelFormatError({ code: 'ERR_MODEL_UNSUPPORTED', file, field, expected, got });
+}
