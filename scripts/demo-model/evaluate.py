@@ -29,7 +29,7 @@ from train import TOKENS_PER_STEP, domain_weights, row_length, step_documents
 
 ROOT = Path(__file__).resolve().parents[2]
 HELD_OUT_BYTES = 60_000
-DOCUMENTS_PER_DOMAIN = 100
+DOCUMENTS_PER_DOMAIN = 60
 
 
 def training_texts(tokenizer: Tokenizer, seed: int, steps: int) -> set[int]:
@@ -196,7 +196,7 @@ def main() -> None:
         row["bits_per_character"] = nats / math.log(2) / sum(map(len, texts[domain]))
         for rule in report.RULES:
             routing.start(rule)
-            nats, tokens = losses(model, tokenizer, texts[domain][:30])
+            nats, tokens = losses(model, tokenizer, texts[domain][:15])
             row[rule] = nats / tokens
         rows.append(row)
     routing.start()

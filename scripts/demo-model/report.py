@@ -94,7 +94,7 @@ def sections(steps: int, seen: int, rows: list[dict], counts: torch.Tensor, info
     return (
         f"### Held-out loss\n\nAfter {steps} steps; training saw {seen} different documents. Mean over all rows, by tokens: "
         f"{mean:.3f} nats/token.\n\n{loss_table(rows)}\n"
-        f"### What routing is worth\n\nLoss in nats/token on 30 documents of each domain, with routing disturbed in every layer: only the first two "
+        f"### What routing is worth\n\nLoss in nats/token on 15 documents of each domain, with routing disturbed in every layer: only the first two "
         f"or the first of the four experts (weights renormalised), all four with equal weights, four random experts.\n\n{routing_table(rows)}\n"
         f"### How experts specialise\n\nMutual information between a token's domain and the expert it is sent to, every domain weighted alike "
         f"(0: experts ignore domains; 100% of H(domain): the expert gives the domain away). An expert that did a "
