@@ -1,0 +1,117 @@
+"""Makes small models of the six families, trained for a minute on a toy task, as GGUF in F32 and Q8_0 by gguf-py, with
+greedy tokens that transformers computes in float32. They are models that llama.cpp can run too: no dense layers in
+between, whole blocks of 32 columns. peer-parity.mjs compares nearmoe and node-llama-cpp on them.
+
+Usage: python scripts/goldens/peer_models.py OUT_FOLDER [MODEL_TYPE...]
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+sys.path.insert(0, str(Path(__file__).parent))
+from byte_tokenizer import build  # noqa: E402
+from checkpoint import fill  # noqa: E402
+from fixtures import TOKENIZER_SIZE  # noqa: E402
+from hub_to_gguf import convert  # noqa: E402
+
+BASE = dict(
+    vocab_size=TOKENIZER_SIZE,
+    hidden_size=128,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=256,
+    bos_token_id=None,
+    eos_token_id=0,
+    pad_token_id=None,
+    intermediate_size=64,
+    num_experts_per_tok=2,
+    rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+)
+MODELS = {
+    "qwen3_moe": dict(head_dim=64, moe_intermediate_size=64, num_experts=8, norm_topk_prob=True),
+    "qwen2_moe": dict(moe_intermediate_size=64, shared_expert_intermediate_size=96, num_experts=8),
+    "mixtral": dict(num_local_experts=8),
+    "olmoe": dict(num_experts=8, num_key_value_heads=4),
+    "phimoe": dict(num_local_experts=8, attention_bias=True, lm_head_bias=True),
+    "granitemoe": dict(
+        num_local_experts=8,
+        tie_word_embeddings=True,
+        attention_multiplier=0.2,
+        embedding_multiplier=6.0,
+        residual_multiplier=0.6,
+        logits_scaling=2.0,
+    ),
+}
+PROMPT_LENGTHS = (2, 9, 60)
+GENERATED = 24
+STEPS = 250
+TABLES = 4
+TABLE_SIZE = 64
+
+
+
+def sequences(tables, count, length):
+    """Random walks: the first token names one of the tables, which gives each token's successor."""
+    ids = torch.empty(count, length, dtype=torch.long)
+    ids[:, 0] = torch.randint(0, len(tables), (count,)) + 3
+    ids[:, 1] = torch.randint(0, tables.shape[1], (count,)) + 3
+    for t in range(2, length):
+        ids[:, t] = tables[ids[:, 0] - 3, ids[:, t - 1] - 3] + 3
+    return ids
+
+
+def train(model, tables):
+    """A short training: untrained models route and choose by near ties that any rounding of weights flips."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    for step in range(STEPS):
+        ids = sequences(tables, 16, 24)
+        logits = model(ids).logits[:, 1:-1]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 2:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    print(f"  loss {loss.item():.4f}")
+
+
+def greedy(model, prompt):
+    """The tokens that follow, and the smallest distance of the two likeliest over the largest logit."""
+    ids, gap = list(prompt), 1.0
+    with torch.no_grad():
+        for _ in range(GENERATED):
+            logits = model(torch.tensor([ids])).logits[0, -1]
+            top = logits.topk(2).values
+            gap = min(gap, float((top[0] - top[1]) / logits.abs().max()))
+            ids.append(int(logits.argmax()))
+    return {"inputIds": prompt, "greedyIds": ids[len(prompt) :], "smallestGap": gap}
+
+
+def main():
+    out = Path(sys.argv[1])
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer = json.loads(build(TOKENIZER_SIZE).to_str())
+    for name in sys.argv[2:] or MODELS:
+        values = MODELS[name]
+        torch.manual_seed(11)
+        tables = torch.stack([torch.randperm(TABLE_SIZE) for _ in range(TABLES)])
+        config = AutoConfig.for_model(name, **{**BASE, **values})
+        model = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32)
+        fill(model, 11, {})
+        train(model, tables)
+        model.eval()
+        prompts = [greedy(model, sequences(tables, 1, length)[0].tolist()) for length in PROMPT_LENGTHS]
+        (out / f"{name}.json").write_text(json.dumps({"prompts": prompts}) + "\n")
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_pretrained(folder)
+            for kind in ("f32", "q8_0"):
+                convert(folder, out / f"{name}-{kind}.gguf", kind, tokenizer=tokenizer, pre="gpt-2")
+        print(f"wrote {name}")
+
+
+if __name__ == "__main__":
+    main()
