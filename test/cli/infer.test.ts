@@ -5,7 +5,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import {
   copyFileSync,
-  existsSync,
   mkdtempSync,
   readFileSync,
   rmSync,
@@ -92,7 +91,7 @@ describe('a text', () => {
   });
 });
 
-describe.runIf(existsSync(path.join(root, 'models')))('the demo model, without any option', () => {
+describe('the demo model, without any option', () => {
   test('continues a story with words, the same ones for the same seed', async () => {
     const argv = ['Once upon a time', '--max-tokens', '40', '--seed', '7', '--json'];
     const [first, second] = await Promise.all([infer(argv), infer(argv)]);
