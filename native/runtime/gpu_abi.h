@@ -165,12 +165,13 @@ typedef struct NmGpuStep {
   const int32_t* token_ids;
 } NmGpuStep;
 
-/// Routing of one layer in pinned host memory, valid until the next begin_step or destroy. Rows are ascending
-/// by id.
+/// Routing of one layer in pinned host memory; rows are ascending by id. Ids and weights stay valid until the
+/// next begin_step or destroy, `hidden` until the next run_attention, run_logits or begin_step.
 typedef struct NmGpuRouting {
   const int32_t* topk_ids;    ///< [T][K]
   const float* topk_weights;  ///< [T][K]
-  const float* hidden;        ///< [T][H] normalised input of the experts, for the NDP units
+  const float* hidden;        ///< [T][hidden_stride] normalised input of the experts, for the NDP units
+  uint32_t hidden_stride;     ///< floats between tokens, at least H
   uint32_t tokens, top_k;
 } NmGpuRouting;
 
