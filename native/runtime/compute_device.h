@@ -94,11 +94,11 @@ class ComputeDevice {
  private:
   /// Raw times of one layer; each field has one writer (named) and is read after that writer's job is done.
   struct LayerTimes {
-    double attention_us = 0;                     // dense rank 0
-    double submitted_us = 0;                     // control thread
-    std::vector<double> unit_us, unit_end;       // per unit rank: that rank
+    double attention_us = 0;                         // dense rank 0
+    double submitted_us = 0;                         // control thread
+    std::vector<double> unit_us, unit_end;           // per unit rank: that rank
     std::vector<double> gpu_us, gpu_end, shared_us;  // per dense rank: that rank
-    double transfer_us = 0, transfer_bytes = 0;  // control thread
+    double transfer_us = 0, transfer_bytes = 0;      // control thread
   };
   struct Slot {
     int64_t layer = -1, expert = -1;  // content once queued transfers are done

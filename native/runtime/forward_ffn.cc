@@ -33,7 +33,7 @@ void expert_slice(const GatedFfn& expert, uint32_t slice, const std::byte* slab,
         out[m] = source;
         if (slab != nullptr) out[m].data = slab + offset;
       }
-      if (source.rows > 0) offset += packed_bytes(source.dtype, source.rows, source.cols);
+      offset += slice_bytes(source);
     }
   }
 }
@@ -41,8 +41,7 @@ void expert_slice(const GatedFfn& expert, uint32_t slice, const std::byte* slab,
 size_t slab_size(const GatedFfn& expert) {
   size_t bytes = 0;
   for (const SlicedMatrix* matrix : {&expert.gate, &expert.up, &expert.down}) {
-    for (const PackedMatrix& s : matrix->slices)
-      bytes += s.rows == 0 ? 0 : packed_bytes(s.dtype, s.rows, s.cols);
+    for (const PackedMatrix& s : matrix->slices) bytes += slice_bytes(s);
   }
   return bytes;
 }

@@ -63,7 +63,7 @@ void TransferLane::copy(const TransferRequest& request) {
     for (const SlicedMatrix* matrix : {&expert.gate, &expert.up, &expert.down}) {
       const PackedMatrix& source = matrix->slices[slice];
       if (source.rows == 0) continue;
-      const size_t bytes = packed_bytes(source.dtype, source.rows, source.cols);
+      const size_t bytes = slice_bytes(source);
       std::memcpy(target, source.data, bytes);
       target += bytes;
     }

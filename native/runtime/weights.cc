@@ -110,21 +110,21 @@ Status WeightStore::add_matrix(const LoadRow& row, const std::byte* src, int64_t
     const uint32_t rows = request.by_columns ? row.rows : range.size();
     const uint32_t cols = request.by_columns ? range.size() : row.cols;
     if (range.size() == 0) {
-      sliced.slices.push_back({nullptr, 0, 0, row.dtype});
+      sliced.slices.push_back({nullptr, 0, 0, row.dtype, 0});
       continue;
     }
     const bool dense_of_gpu = !request.expert && topology_.gpu_lane;
     const uint32_t rank = (request.first_rank + i) % topology_.unit_ranks();
     Arena& arena = dense_of_gpu ? *dense_arena_ : *unit_arenas_[rank / topology_.threads_per_unit];
-    const size_t bytes = packed_bytes(row.dtype, rows, cols);
+    const uint32_t col_begin = request.by_columns ? range.begin : 0;
+    const size_t bytes = packed_bytes(row.dtype, rows, cols, col_begin);
     std::byte* dst = arena.allocate(bytes);
     if (dst == nullptr)
       return Status::error(Code::OutOfMemory, describe(row) + " does not fit its arena", table_row);
     (request.expert ? expert_bytes_ : dense_bytes_) += bytes;
     const std::byte* from = request.by_columns ? src : src + range.begin * row_bytes;
-    tasks[rank].push_back(
-        {row.dtype, from, row_bytes, rows, request.by_columns ? range.begin : 0, cols, dst, table_row});
-    sliced.slices.push_back({dst, rows, cols, row.dtype});
+    tasks[rank].push_back({row.dtype, from, row_bytes, rows, col_begin, cols, dst, table_row});
+    sliced.slices.push_back({dst, rows, cols, row.dtype, col_begin});
   }
   *request.target = std::move(sliced);
   return {};
@@ -300,8 +300,7 @@ size_t WeightStore::slab_bytes() const {
     for (const GatedFfn& expert : layer.experts) {
       size_t bytes = 0;
       for (const SlicedMatrix* m : {&expert.gate, &expert.up, &expert.down}) {
-        for (const PackedMatrix& s : m->slices)
-          bytes += s.rows == 0 ? 0 : packed_bytes(s.dtype, s.rows, s.cols);
+        for (const PackedMatrix& s : m->slices) bytes += slice_bytes(s);
       }
       largest = largest > bytes ? largest : bytes;
     }

@@ -16,6 +16,11 @@
 
 namespace nearmoe {
 
+/// Bytes of a slice where it lies in an arena; 0 for an empty one.
+inline size_t slice_bytes(const PackedMatrix& slice) {
+  return slice.rows == 0 ? 0 : packed_bytes(slice.dtype, slice.rows, slice.cols, slice.col_begin);
+}
+
 /// A matrix cut over ranks: by rows (each rank computes its output rows) or by columns (each yields a partial
 /// sum).
 struct SlicedMatrix {

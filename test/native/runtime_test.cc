@@ -207,6 +207,24 @@ void test_refusals(const ModelSpec& spec, const WeightFile& file) {
   check(device->submit_experts(good.data(), good.size(), &ticket).ok(), "the plan itself is fine");
 }
 
+/// Column slices may start inside a superblock: the sum over ranks must not notice.
+void test_cut_superblocks() {
+  const ModelSpec spec = superblock_spec();
+  const WeightFile file(spec);
+  for (const DType dtype : {DType::Q4_K, DType::Q6_K, DType::Q8_0, DType::Q4_0}) {
+    TestDevice one(spec, file, topology(1, 1, 1, 0), dtype);
+    const std::vector<float> prompt = run(one, {kPrompt});
+    float largest = 0;
+    for (const float value : prompt) largest = std::fmax(largest, std::fabs(value));
+    for (const Topology& t : {topology(2, 1, 2, 0), topology(3, 1, 3, 0), topology(2, 1, 2, 1)}) {
+      TestDevice device(spec, file, t, dtype);
+      // Activations are quantised after sums in another order, so that single codes may differ by one.
+      const float difference = largest_difference(run(device, {kPrompt}, 0x15), prompt);
+      check(largest > 0 && difference < 0.02F * largest, "quantised slices add up to the whole");
+    }
+  }
+}
+
 void test_load_errors(const ModelSpec& spec, const WeightFile& file) {
   auto load = [&](auto change) {
     DeviceOptions options;
@@ -244,6 +262,7 @@ int main() {
   test_cancel(spec, file);
   test_prefetch(spec, file);
   test_refusals(spec, file);
+  test_cut_superblocks();
   test_load_errors(spec, file);
   std::printf("%d failed\n", failures);
   return failures == 0 ? 0 : 1;

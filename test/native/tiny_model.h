@@ -42,6 +42,19 @@ inline ModelSpec tiny_spec() {
   return spec;
 }
 
+/// Sizes that formats with blocks of 256 columns can hold; three superblocks do not divide over two ranks.
+inline ModelSpec superblock_spec() {
+  ModelSpec spec = tiny_spec();
+  spec.hidden_size = 256;
+  for (LayerSpec& layer : spec.layers) {
+    layer.attention.num_heads = 32;
+    layer.attention.num_kv_heads = 2;
+    layer.ffn.intermediate_size = 768;
+    if (layer.ffn.shared_intermediate_size > 0) layer.ffn.shared_intermediate_size = 256;
+  }
+  return spec;
+}
+
 /// Writes float weights for a spec to a file in the load table's order; removes the file at the end.
 class WeightFile {
  public:
@@ -120,11 +133,14 @@ struct Sequence {
 inline constexpr uint32_t kTestKvBlocks = 12;
 inline constexpr uint32_t kTestSlots = 4;
 
-/// A loaded device with its cancel flags.
+/// A loaded device with its cancel flags. With `quantised`, matrices are made-up blocks of that format
+/// instead.
 class TestDevice {
  public:
-  TestDevice(const ModelSpec& spec, const WeightFile& file, Topology topology) : flags_(4) {
+  TestDevice(const ModelSpec& spec, const WeightFile& file, Topology topology, DType quantised = DType::F32)
+      : flags_(4) {
     DeviceOptions options;
+    options.slice_cols = traits(quantised).slice_cols;
     options.topology = topology;
     options.pin_threads = false;
     options.kv_dtype = KvDType::F32;
@@ -135,11 +151,26 @@ class TestDevice {
         std::make_unique<ComputeDevice>(spec, options, flags_.data(), static_cast<uint32_t>(flags_.size()));
     uint32_t index = 0;
     must(device_->start());
-    must(device_->open_file(file.path(), &index));
-    must(device_->load_weights(file.rows()));
+    if (quantised == DType::F32) {
+      must(device_->open_file(file.path(), &index));
+      must(device_->load_weights(file.rows()));
+    } else {
+      must(device_->open_synthetic(size_t{1} << 26, &index));
+      must(device_->load_weights(requantised(file.rows(), quantised)));
+    }
     must(device_->finish_load());
     must(device_->allocate_kv(kTestKvBlocks));
     if (topology.gpu_lane) must(device_->allocate_expert_slots(kTestSlots));
+  }
+
+  static std::vector<LoadRow> requantised(std::vector<LoadRow> rows, DType dtype) {
+    uint64_t offset = 0;
+    for (LoadRow& row : rows) {
+      if (row.rows > 1 && row.role != Role::Router) row.dtype = dtype;
+      row.offset = offset;
+      offset += (source_bytes(row.dtype, row.rows, row.cols) + 63) / 64 * 64;
+    }
+    return rows;
   }
 
   ComputeDevice* operator->() { return device_.get(); }
