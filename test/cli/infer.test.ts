@@ -93,6 +93,14 @@ describe('the demo model, without any option', () => {
     expect(JSON.parse(second.stdout).tokenIds).toEqual(tokenIds);
     expect(text.match(/[a-z]{2,}/gi)?.length).toBeGreaterThan(15);
   });
+
+  test('writes the tokens that transformers writes', async () => {
+    const golden = JSON.parse(readFileSync(path.join(root, 'test/golden/fixtures/demo-greedy.json'), 'utf8'));
+    const length = `${golden.greedyIds.length}`;
+    const argv = [golden.prompt, '--temperature', '0', '--max-tokens', length, '--ignore-eos', '--json'];
+    const { stdout } = await infer(argv);
+    expect(JSON.parse(stdout).tokenIds).toEqual(golden.greedyIds);
+  });
 });
 
 describe('what is wrong is told', () => {
