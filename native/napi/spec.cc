@@ -45,8 +45,19 @@ AttentionSpec read_attention(Napi::Env env, const Fields& fields, uint32_t num_r
   return spec;
 }
 
+void read_groups(Napi::Env env, const Fields& fields, FfnSpec& ffn) {
+  static constexpr const char* kScores[] = {"max", "top-two-sum"};
+  ffn.router.num_groups = fields.integer("count", 1, kMaxExperts);
+  ffn.router.chosen_groups = fields.integer("chosen", 1, ffn.router.num_groups);
+  ffn.router.group_score = static_cast<GroupScore>(fields.choice("score", kScores));
+  if (ffn.num_experts % ffn.router.num_groups != 0)
+    args::fail(env, "`numExperts` is not a multiple of `groups.count`");
+  if (ffn.num_experts / ffn.router.num_groups * ffn.router.chosen_groups < ffn.top_k)
+    args::fail(env, "`groups.chosen` groups hold fewer than `numExpertsPerTok` experts");
+}
+
 void read_moe(Napi::Env env, const Fields& fields, FfnSpec& ffn) {
-  static constexpr const char* kScorings[] = {"softmax", "topk-softmax", "sparsemixer"};
+  static constexpr const char* kScorings[] = {"softmax", "topk-softmax", "sparsemixer", "sigmoid"};
   static constexpr const char* kGates[] = {"none", "sigmoid"};
   ffn.num_experts = fields.integer("numExperts", 1, kMaxExperts);
   ffn.top_k = fields.integer("numExpertsPerTok", 1, kMaxExperts);
@@ -55,6 +66,10 @@ void read_moe(Napi::Env env, const Fields& fields, FfnSpec& ffn) {
   ffn.router.scoring = static_cast<Scoring>(router.choice("scoring", kScorings));
   ffn.router.norm_topk_prob = router.boolean("normTopkProb");
   ffn.router.jitter_eps = router.real("jitterEps");
+  if (router.has("logitBias")) ffn.router.logit_bias = router.boolean("logitBias");
+  if (router.has("selectionBias")) ffn.router.selection_bias = router.boolean("selectionBias");
+  if (router.has("weightMultiplier")) ffn.router.weight_multiplier = router.real("weightMultiplier");
+  if (router.has("groups")) read_groups(env, router.object("groups"), ffn);
   if (!fields.has("sharedExpert")) return;
   const Fields shared = fields.object("sharedExpert");
   ffn.shared_intermediate_size = shared.integer("intermediateSize", 1, kMaxSize);

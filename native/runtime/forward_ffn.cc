@@ -66,7 +66,8 @@ void Forward::route(uint32_t rank, uint32_t layer) {
           shares_tokens() || rank == 0 ? buffers_.topk_ids + at : scratch.own_ids.data() + i * ffn.top_k;
       float* weights = shares_tokens() || rank == 0 ? buffers_.topk_weights + at
                                                     : scratch.own_weights.data() + i * ffn.top_k;
-      route_token(ffn, scratch.router_logits + size_t{i} * ffn.num_experts, ids, weights);
+      route_token(ffn, weights_.layers[layer], scratch.router_logits + size_t{i} * ffn.num_experts, ids,
+                  weights);
     }
   }
 }

@@ -65,6 +65,8 @@ const char* role_name(Role role) {
       "sharedUp",
       "sharedDown",
       "sharedExpertGate",
+      "routerBias",
+      "routerSelectionBias",
   };
   return kNames[static_cast<size_t>(role)];
 }

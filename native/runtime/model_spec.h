@@ -12,7 +12,9 @@ namespace nearmoe {
 
 enum class NormKind : uint8_t { Rms, Layer };
 enum class QkNorm : uint8_t { None, Head, Full };
-enum class Scoring : uint8_t { Softmax, TopkSoftmax, SparseMixer };
+enum class Scoring : uint8_t { Softmax, TopkSoftmax, SparseMixer, Sigmoid };
+/// What stands for a group of experts where whole groups are chosen first.
+enum class GroupScore : uint8_t { Max, TopTwoSum };
 
 struct RopeSpec {
   RopeStyle style = RopeStyle::Neox;
@@ -41,6 +43,12 @@ struct RouterSpec {
   Scoring scoring = Scoring::Softmax;
   bool norm_topk_prob = false;
   float jitter_eps = 0;
+  bool logit_bias = false;      ///< added to the logits
+  bool selection_bias = false;  ///< added to the scores for the choice only, not for the weights
+  uint32_t num_groups = 1;      ///< experts lie in that many equal groups ...
+  uint32_t chosen_groups = 1;   ///< ... and only the best of them may be chosen from
+  GroupScore group_score = GroupScore::Max;
+  float weight_multiplier = 1;
 };
 
 /// The feed-forward part of a layer: a dense block, or routed experts with an optional shared expert.
@@ -116,8 +124,10 @@ enum class Role : uint8_t {
   SharedUp,
   SharedDown,
   SharedExpertGate,
+  RouterBias,
+  RouterSelectionBias,
 };
-inline constexpr uint32_t kNumRoles = 30;
+inline constexpr uint32_t kNumRoles = 32;
 const char* role_name(Role role);
 
 }  // namespace nearmoe

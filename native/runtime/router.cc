@@ -27,6 +27,10 @@ void softmax(float* x, uint32_t n) {
   for (uint32_t i = 0; i < n; ++i) x[i] /= sum;
 }
 
+void sigmoid(float* x, uint32_t n) {
+  for (uint32_t i = 0; i < n; ++i) x[i] = 1.0F / (1.0F + std::exp(-x[i]));
+}
+
 /// Picks the k largest of x; x's chosen entries become -inf.
 void pick_top_k(float* x, uint32_t n, uint32_t k, int32_t* ids, float* values) {
   for (uint32_t j = 0; j < k; ++j) {
@@ -63,6 +67,57 @@ void route_sparse_mixer(const FfnSpec& ffn, float* logits, int32_t* ids, float* 
   }
 }
 
+float group_score(const float* x, uint32_t n, GroupScore score) {
+  const uint32_t first = index_of_max(x, n);
+  if (score == GroupScore::Max || n < 2) return x[first];
+  float second = kMinusInf;
+  for (uint32_t i = 0; i < n; ++i) {
+    if (i != first) second = std::max(second, x[i]);
+  }
+  return x[first] + second;
+}
+
+/// Group-limited choice (DeepSeek-V2, arXiv 2405.04434): experts outside the best groups are out.
+void mask_groups(const RouterSpec& router, float* scores, uint32_t n) {
+  float groups[1024];
+  const uint32_t size = n / router.num_groups;
+  for (uint32_t g = 0; g < router.num_groups; ++g)
+    groups[g] = group_score(scores + g * size, size, router.group_score);
+  bool chosen[1024] = {};
+  for (uint32_t j = 0; j < router.chosen_groups; ++j) {
+    const uint32_t best = index_of_max(groups, router.num_groups);
+    chosen[best] = true;
+    groups[best] = kMinusInf;
+  }
+  for (uint32_t g = 0; g < router.num_groups; ++g) {
+    if (!chosen[g]) std::fill_n(scores + g * size, size, kMinusInf);
+  }
+}
+
+/// The k best by score, where the choice may look at biased or masked scores while weights are the plain
+/// ones.
+void pick_by_score(const FfnSpec& ffn, const LayerWeights& layer, float* scores, int32_t* ids,
+                   float* weights) {
+  const RouterSpec& router = ffn.router;
+  const uint32_t n = ffn.num_experts;
+  float choice[1024];
+  std::copy(scores, scores + n, choice);
+  if (router.selection_bias) {
+    for (uint32_t i = 0; i < n; ++i) choice[i] += layer.router_selection_bias[i];
+  }
+  if (router.num_groups > 1) mask_groups(router, choice, n);
+  pick_top_k(choice, n, ffn.top_k, ids, weights);
+  for (uint32_t j = 0; j < ffn.top_k; ++j) weights[j] = scores[ids[j]];
+}
+
+void normalise(float* weights, uint32_t k) {
+  // The smallest sum keeps the quotient finite where every chosen score has underflown to 0.
+  constexpr float kSmallestSum = 1e-20F;
+  float sum = 0;
+  for (uint32_t j = 0; j < k; ++j) sum += weights[j];
+  for (uint32_t j = 0; j < k; ++j) weights[j] /= std::max(sum, kSmallestSum);
+}
+
 void sort_by_id(int32_t* ids, float* weights, uint32_t k) {
   for (uint32_t i = 1; i < k; ++i) {
     const int32_t id = ids[i];
@@ -79,19 +134,19 @@ void sort_by_id(int32_t* ids, float* weights, uint32_t k) {
 
 }  // namespace
 
-void route_token(const FfnSpec& ffn, float* logits, int32_t* ids, float* weights) {
+void route_token(const FfnSpec& ffn, const LayerWeights& layer, float* logits, int32_t* ids, float* weights) {
+  const RouterSpec& router = ffn.router;
   const uint32_t k = ffn.top_k;
-  switch (ffn.router.scoring) {
-    case Scoring::Softmax: {
-      softmax(logits, ffn.num_experts);
-      pick_top_k(logits, ffn.num_experts, k, ids, weights);
-      if (ffn.router.norm_topk_prob) {
-        float sum = 0;
-        for (uint32_t j = 0; j < k; ++j) sum += weights[j];
-        for (uint32_t j = 0; j < k; ++j) weights[j] /= sum;
-      }
+  if (router.logit_bias) {
+    for (uint32_t i = 0; i < ffn.num_experts; ++i) logits[i] += layer.router_bias[i];
+  }
+  switch (router.scoring) {
+    case Scoring::Softmax:
+    case Scoring::Sigmoid:
+      (router.scoring == Scoring::Softmax ? softmax : sigmoid)(logits, ffn.num_experts);
+      pick_by_score(ffn, layer, logits, ids, weights);
+      if (router.norm_topk_prob) normalise(weights, k);
       break;
-    }
     case Scoring::TopkSoftmax:
       pick_top_k(logits, ffn.num_experts, k, ids, weights);
       softmax(weights, k);
@@ -100,6 +155,7 @@ void route_token(const FfnSpec& ffn, float* logits, int32_t* ids, float* weights
       route_sparse_mixer(ffn, logits, ids, weights);
       break;
   }
+  for (uint32_t j = 0; j < k; ++j) weights[j] *= router.weight_multiplier;
   sort_by_id(ids, weights, k);
 }
 

@@ -174,6 +174,7 @@ Status WeightStore::add_layer_weight(const LoadRow& row, const std::byte* src, i
   LayerWeights& layer = weights_.layers[static_cast<size_t>(row.layer)];
   const AttentionSpec& attention = spec_.layers[static_cast<size_t>(row.layer)].attention;
   const uint32_t hidden = spec_.hidden_size;
+  const uint32_t num_experts = spec_.layers[static_cast<size_t>(row.layer)].ffn.num_experts;
   const bool full = attention.qk_norm == QkNorm::Full;
   switch (row.role) {
     case Role::AttentionNorm:
@@ -199,6 +200,10 @@ Status WeightStore::add_layer_weight(const LoadRow& row, const std::byte* src, i
       return add_vector(row, src, table_row, layer.output_bias, hidden);
     case Role::SharedExpertGate:
       return add_vector(row, src, table_row, layer.shared_expert_gate, hidden);
+    case Role::RouterBias:
+      return add_vector(row, src, table_row, layer.router_bias, num_experts);
+    case Role::RouterSelectionBias:
+      return add_vector(row, src, table_row, layer.router_selection_bias, num_experts);
     case Role::Query:
     case Role::Key:
     case Role::Value:
@@ -287,6 +292,9 @@ Status WeightStore::complete() {
     if (ffn.shared_gate_sigmoid && layer.shared_expert_gate.empty())
       return missing("sharedExpertGate" + where);
     if (ffn.is_moe && layer.router.data == nullptr) return missing("router" + where);
+    if (ffn.router.logit_bias && layer.router_bias.empty()) return missing("routerBias" + where);
+    if (ffn.router.selection_bias && layer.router_selection_bias.empty())
+      return missing("routerSelectionBias" + where);
     for (size_t e = 0; e < layer.experts.size(); ++e) {
       if (!whole(layer.experts[e])) return missing("expert " + std::to_string(e) + where);
     }

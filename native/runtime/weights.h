@@ -41,6 +41,7 @@ struct LayerWeights {
   GatedFfn dense;  ///< the dense block, or the shared expert
   std::vector<float> shared_expert_gate;
   PackedMatrix router;
+  std::vector<float> router_bias, router_selection_bias;
   std::vector<GatedFfn> experts;  ///< slices over the ranks of the expert's NDP group
 };
 

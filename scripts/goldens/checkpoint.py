@@ -38,6 +38,10 @@ def fill(model: torch.nn.Module, seed: int, options: dict) -> None:
             value = gain * p.shape[-1] ** -0.5 * noise
         with torch.no_grad():
             p.copy_(value)
+    for name, buffer in model.named_buffers():
+        # Large enough to change who is chosen.
+        if name.endswith("e_score_correction_bias"):
+            buffer.copy_(0.2 * torch.randn(buffer.shape, generator=generator))
 
 
 def build_model(fixture: Fixture, seed: int) -> torch.nn.Module:
@@ -63,6 +67,12 @@ def v4_config(config: dict) -> dict:
     rope = dict(config["rope_parameters"])
     old["rope_theta"] = rope.pop("rope_theta")
     kind = rope.pop("rope_type")
+    if "partial_rotary_factor" in rope:
+        factor = rope.pop("partial_rotary_factor")
+        if config["model_type"] == "minimax_m2":
+            old["rotary_dim"] = int(config["head_dim"] * factor)
+        else:
+            old["partial_rotary_factor"] = factor
     old["rope_scaling"] = (
         None
         if kind == "default"
@@ -71,9 +81,9 @@ def v4_config(config: dict) -> dict:
     if kind == "longrope":
         old["original_max_position_embeddings"] = rope["original_max_position_embeddings"]
     old["torch_dtype"] = config["dtype"]
-    old[NUM_EXPERTS_KEY.get(config["model_type"], "num_local_experts")] = config.get(
-        "num_local_experts", config.get("num_experts")
-    )
+    count = config.get("num_local_experts", config.get("num_experts"))
+    if count is not None:
+        old[NUM_EXPERTS_KEY.get(config["model_type"], "num_local_experts")] = count
     old["transformers_version"] = "4.51.3"
     return dict(sorted(old.items()))
 

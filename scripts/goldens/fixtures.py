@@ -101,6 +101,44 @@ GRANITE = {
     "logits_scaling": 3.0,
     "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
 }
+GLM4 = {
+    **BASE,
+    "head_dim": 16,
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 3,
+    "n_group": 4,
+    "topk_group": 2,
+    "routed_scaling_factor": 1.7,
+    "norm_topk_prob": True,
+    "n_shared_experts": 2,
+    "moe_intermediate_size": 20,
+    "intermediate_size": 52,
+    "first_k_dense_replace": 1,
+    "attention_bias": True,
+    "use_qk_norm": True,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
+}
+ERNIE45 = {
+    **BASE,
+    "num_hidden_layers": 4,
+    "moe_num_experts": 7,
+    "moe_k": 3,
+    "moe_num_shared_experts": 2,
+    "moe_layer_start_index": 1,
+    "moe_layer_end_index": 2,
+    "moe_intermediate_size": 20,
+    "intermediate_size": 52,
+    "tie_word_embeddings": True,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+}
+MINIMAX_M2 = {
+    **BASE,
+    "head_dim": 16,
+    "num_local_experts": 8,
+    "num_experts_per_tok": 3,
+    "intermediate_size": 20,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
+}
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2}
 SMALL_QWEN3 = {**QWEN3, **SMALL, "num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 12}
 SMALL_QWEN2 = {
@@ -158,6 +196,22 @@ FIXTURES = [
         GRANITE,
         "four multipliers, softmax after top-k, fused input_linear, tied embeddings",
         {"embedding_std": 0.04},
+    ),
+    base(
+        "glm4_moe",
+        GLM4,
+        "half-rotated heads, q/k norm per head, q/k/v biases, sigmoid top-3 of the best 2 of 4 groups with selection bias, weights x 1.7, two shared experts, layer 0 dense",
+    ),
+    base(
+        "ernie4_5_moe",
+        ERNIE45,
+        "rotary pairs side by side, softmax with selection bias, two shared experts, layers 0 and 3 dense, tied embeddings",
+        {"embedding_std": 0.2},
+    ),
+    base(
+        "minimax_m2",
+        MINIMAX_M2,
+        "q/k norm over the full projection, half-rotated heads, sigmoid routing with selection bias",
     ),
     Fixture(
         "qwen3_moe-rope-linear", "qwen3_moe", rope(rope_type="linear", factor=3.0), "RoPE scaling: linear"

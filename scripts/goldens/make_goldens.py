@@ -48,7 +48,7 @@ class RouterRecorder:
     def __init__(self, model: torch.nn.Module, top_k: int, jitter: float | None):
         self.top_k, self.jitter, self.layers, self.gaps = top_k, jitter, {}, []
         for name, module in model.named_modules():
-            if type(module).__name__.endswith("TopKRouter"):
+            if type(module).__name__.lower().endswith("topkrouter"):
                 layer = int(name.split("layers.")[1].split(".")[0])
                 module.register_forward_hook(lambda _m, _i, out, layer=layer: self.record(layer, out))
 

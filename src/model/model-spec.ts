@@ -70,11 +70,22 @@ export type AttentionSpec = {
 };
 
 export type RouterSpec = {
-  scoring: 'softmax' | 'topk-softmax' | 'sparsemixer';
-  /** softmax scoring: renormalise the chosen weights to sum 1. ('topk-softmax' = softmax over the chosen logits only.) */
+  scoring: 'softmax' | 'topk-softmax' | 'sparsemixer' | 'sigmoid';
+  /** softmax and sigmoid scoring: renormalise the chosen weights to sum 1. ('topk-softmax' = softmax over the chosen logits only.) */
   normTopkProb: boolean;
   /** sparsemixer: jitter epsilon. */
   jitterEps: number;
+  /** A bias on the logits. */
+  logitBias?: boolean;
+  /** softmax and sigmoid scoring: a bias that decides who is chosen but does not enter the weights (DeepSeek-V3). */
+  selectionBias?: boolean;
+  /**
+   * softmax and sigmoid scoring: experts lie in `count` equal groups, and only the `chosen` groups with the best
+   * score (their best expert's, or their two best experts' sum) may be chosen from.
+   */
+  groups?: { count: number; chosen: number; score: 'max' | 'top-two-sum' };
+  /** Multiplies the chosen weights. */
+  weightMultiplier?: number;
 };
 
 export type DenseFfnSpec = {
@@ -147,6 +158,8 @@ export const WEIGHT_ROLES = [
   'sharedUp',
   'sharedDown',
   'sharedExpertGate',
+  'routerBias',
+  'routerSelectionBias',
 ] as const;
 export type WeightRole = (typeof WEIGHT_ROLES)[number];
 

@@ -38,6 +38,9 @@ export function openModel(path: string): OpenedModel {
   return stat.isDirectory() ? openHubFolder(path) : openGguf(path);
 }
 
+/** Layers for multi-token prediction; published checkpoints have one to three. */
+const MAX_EXTRA_LAYERS = 64;
+
 function openHubFolder(folder: string): OpenedModel {
   const configPath = join(folder, 'config.json');
   const values = readJsonObject(configPath);
@@ -60,7 +63,10 @@ function openHubFolder(folder: string): OpenedModel {
     path: folder,
     source: 'hub',
     spec,
-    weights: resolveWeights(spec, family.hubNames, tensors, { path: folder }),
+    weights: resolveWeights(spec, family.hubNames, tensors, {
+      path: folder,
+      extraLayers: config.integer('num_nextn_predict_layers', 0, { min: 0, max: MAX_EXTRA_LAYERS }),
+    }),
     tensors,
     tokenizer,
     chatTemplate: new ChatTemplate(readChatTemplates(folder), tokenizer.specialTokens),

@@ -6,19 +6,24 @@
 import { ConfigReader } from './config.js';
 import type { RopeScaling, RopeSpec } from './model-spec.js';
 
-export type RopeDefaults = { theta: number; headDim: number; maxPositions: number };
+export type RopeDefaults = {
+  theta: number;
+  headDim: number;
+  maxPositions: number;
+  /** Share of a head that is rotated, for families in which it may differ from 1. */
+  partialRotaryFactor?: number;
+};
 
 /** Throws ModelFormatError for unknown types, missing factors and values that contradict each other. */
 export function readRope(config: ConfigReader, defaults: RopeDefaults): RopeSpec {
   const parameters = ropeParameters(config);
   const theta = readTheta(config, parameters, defaults.theta);
-  checkWholeHead(config, parameters);
-  if (defaults.headDim % 2 !== 0) throw config.unsupported('head_dim', 'an even number', defaults.headDim);
+  const rotaryDim = readRotaryDim(config, parameters, defaults);
   return {
     style: 'neox',
-    rotaryDim: defaults.headDim,
+    rotaryDim,
     theta,
-    scaling: readScaling(config, parameters, defaults),
+    scaling: readScaling(config, parameters, { ...defaults, rotaryDim }),
   };
 }
 
@@ -49,15 +54,33 @@ function readTheta(config: ConfigReader, parameters: ConfigReader, fallback: num
   return inner ?? outer ?? fallback;
 }
 
-function checkWholeHead(config: ConfigReader, parameters: ConfigReader): void {
-  for (const reader of [config, parameters]) {
-    const factor = reader.number('partial_rotary_factor', 1);
-    if (factor !== 1)
-      throw reader.unsupported('partial_rotary_factor', '1 (whole heads are rotated)', factor);
+/** Values rotated per head: `partial_rotary_factor`, or `rotary_dim` as MiniMax writes it, of the head. */
+function readRotaryDim(config: ConfigReader, parameters: ConfigReader, defaults: RopeDefaults): number {
+  const { headDim, partialRotaryFactor } = defaults;
+  const key = 'partial_rotary_factor';
+  const readers = [parameters, config].filter((reader) => reader.has(key));
+  const [factor = partialRotaryFactor ?? 1, other = factor] = readers.map((reader) =>
+    reader.number(key, undefined, { min: 0, max: 1 }),
+  );
+  if (factor !== other) throw config.contradiction(parameters.label(key), factor, key, other);
+  if (factor !== 1 && partialRotaryFactor === undefined)
+    throw (readers[0] ?? config).unsupported(key, '1 (whole heads are rotated)', factor);
+  const explicit = partialRotaryFactor !== undefined && config.has('rotary_dim') && readers.length === 0;
+  const rotaryDim = explicit
+    ? config.integer('rotary_dim', undefined, { max: headDim })
+    : Math.trunc(headDim * factor);
+  if (rotaryDim < 2 || rotaryDim % 2 !== 0) {
+    const wrong = explicit ? 'rotary_dim' : factor === 1 ? 'head_dim' : key;
+    throw config.unsupported(wrong, 'an even number of rotated values per head', rotaryDim);
   }
+  return rotaryDim;
 }
 
-function readScaling(config: ConfigReader, parameters: ConfigReader, defaults: RopeDefaults): RopeScaling {
+function readScaling(
+  config: ConfigReader,
+  parameters: ConfigReader,
+  defaults: RopeDefaults & { rotaryDim: number },
+): RopeScaling {
   const type = parameters.text(['rope_type', 'type'], 'default');
   const read = SCALING_READERS[type];
   if (read === undefined) {
@@ -66,7 +89,7 @@ function readScaling(config: ConfigReader, parameters: ConfigReader, defaults: R
   return read(parameters, { config, ...defaults });
 }
 
-type ScalingContext = RopeDefaults & { config: ConfigReader };
+type ScalingContext = RopeDefaults & { rotaryDim: number; config: ConfigReader };
 type ScalingReader = (parameters: ConfigReader, context: ScalingContext) => RopeScaling;
 
 const FACTOR = { min: Number.MIN_VALUE };
@@ -107,7 +130,7 @@ const readYarn: ScalingReader = (parameters, context) => {
 
 const readLongrope: ScalingReader = (parameters, context) => {
   const originalMaxPositions = readOriginalMaxPositions(parameters, context);
-  const length = context.headDim / 2;
+  const length = context.rotaryDim / 2;
   return {
     type: 'longrope',
     factor: parameters.has('factor') ? readFactor(parameters) : context.maxPositions / originalMaxPositions,
@@ -139,8 +162,9 @@ const SCALING_READERS: Record<string, ScalingReader> = {
   default: () => ({ type: 'default' }),
   linear: (parameters) => ({ type: 'linear', factor: readFactor(parameters) }),
   // The exponent dim / (dim - 2) has no value for heads of two.
-  dynamic: (parameters, { config, headDim, maxPositions }) => {
-    if (headDim <= 2) throw config.unsupported('head_dim', 'more than 2 with dynamic rope scaling', headDim);
+  dynamic: (parameters, { config, rotaryDim, maxPositions }) => {
+    if (rotaryDim <= 2)
+      throw config.unsupported('head_dim', 'more than 2 with dynamic rope scaling', rotaryDim);
     return { type: 'dynamic', factor: readFactor(parameters), originalMaxPositions: maxPositions };
   },
   yarn: readYarn,

@@ -60,6 +60,8 @@ function* ffnNeeds({ ffn }: LayerSpec, hidden: number, layer: number): Generator
     return;
   }
   yield need(['router', ffn.numExperts, hidden], layer, -1);
+  if (ffn.router.logitBias) yield need(['routerBias', 1, ffn.numExperts], layer, -1);
+  if (ffn.router.selectionBias) yield need(['routerSelectionBias', 1, ffn.numExperts], layer, -1);
   for (let expert = 0; expert < ffn.numExperts; expert++) {
     yield need(['expertGate', width, hidden], layer, expert);
     yield need(['expertUp', width, hidden], layer, expert);
@@ -79,6 +81,8 @@ const IGNORED = [/\.rotary_emb\.inv_freq$/];
 export type ResolveOptions = {
   /** Names of further tensors that may be there unused. */
   ignored?: readonly string[];
+  /** Layers behind the model's own that checkpoints hold for multi-token prediction, which is not used here. */
+  extraLayers?: number;
   /** For errors about the checkpoint as a whole: its folder or file. */
   path: string;
 };
@@ -184,8 +188,16 @@ function checkSurplus(
   const ignored = new Set(options.ignored);
   // Tied checkpoints may hold the shared matrix under both names.
   if (spec.tiedEmbeddings) ignored.add('lm_head.weight');
+  const isExtra = (name: string) => {
+    const layer = Number(/^(?:model\.layers|blk)\.(\d+)\./.exec(name)?.[1] ?? -1);
+    return layer >= spec.layers.length && layer < spec.layers.length + (options.extraLayers ?? 0);
+  };
   const surplus = [...tensors].filter(
-    ({ name }) => !used.has(name) && !ignored.has(name) && !IGNORED.some((pattern) => pattern.test(name)),
+    ({ name }) =>
+      !used.has(name) &&
+      !ignored.has(name) &&
+      !isExtra(name) &&
+      !IGNORED.some((pattern) => pattern.test(name)),
   );
   const [first] = surplus;
   if (first === undefined) return;

@@ -17,6 +17,11 @@ export type DecoderDefaults = {
   maxPositions: number;
   normEps: number;
   ropeTheta: number;
+  /** Width of a head where the class does not derive it from hidden_size. */
+  headDim?: number;
+  /** Share of a head that is rotated, for families in which it may differ from 1. */
+  partialRotaryFactor?: number;
+  tiedEmbeddings?: boolean;
 };
 
 export type DecoderConfig = {
@@ -51,8 +56,13 @@ export function readDecoderConfig(config: ConfigReader, defaults: DecoderDefault
     ...heads,
     maxPositions,
     normEps: config.number('rms_norm_eps', defaults.normEps, { min: 0, max: 1 }),
-    tiedEmbeddings: config.flag('tie_word_embeddings', false),
-    rope: readRope(config, { theta: defaults.ropeTheta, headDim: heads.headDim, maxPositions }),
+    tiedEmbeddings: config.flag('tie_word_embeddings', defaults.tiedEmbeddings ?? false),
+    rope: readRope(config, {
+      theta: defaults.ropeTheta,
+      headDim: heads.headDim,
+      maxPositions,
+      partialRotaryFactor: defaults.partialRotaryFactor,
+    }),
   };
 }
 
@@ -75,11 +85,11 @@ function readHeads(config: ConfigReader, hiddenSize: number, defaults: DecoderDe
   if (numHeads % numKvHeads !== 0) {
     throw config.contradiction('num_attention_heads', numHeads, 'num_key_value_heads', numKvHeads);
   }
-  const hasHeadDim = config.has('head_dim');
-  if (!hasHeadDim && hiddenSize % numHeads !== 0) {
+  const derived = !config.has('head_dim') && defaults.headDim === undefined;
+  if (derived && hiddenSize % numHeads !== 0) {
     throw config.contradiction('hidden_size', hiddenSize, 'num_attention_heads', numHeads);
   }
-  const headDim = config.integer('head_dim', hiddenSize / numHeads, { max: MAX_SIZE });
+  const headDim = config.integer('head_dim', defaults.headDim ?? hiddenSize / numHeads, { max: MAX_SIZE });
   return { numHeads, numKvHeads, headDim };
 }
 
@@ -143,19 +153,25 @@ export function readIntermediateSize(config: ConfigReader, key: string, fallback
   return config.integer(key, fallback, { max: MAX_SIZE });
 }
 
+const EXPERT_COUNT_KEYS: { numExperts: readonly string[]; numExpertsPerTok: readonly string[] } = {
+  numExperts: ['num_local_experts', 'num_experts'],
+  numExpertsPerTok: ['num_experts_per_tok'],
+};
+
 /** Number of experts and how many of them a token gets. */
 export function readExpertCounts(
   config: ConfigReader,
   defaults: { numExperts: number; numExpertsPerTok: number },
+  keys = EXPERT_COUNT_KEYS,
 ) {
-  const keys = ['num_local_experts', 'num_experts'];
-  const numExperts = config.integer(keys, defaults.numExperts, { max: MAX_EXPERTS });
-  const numExpertsPerTok = config.integer('num_experts_per_tok', defaults.numExpertsPerTok, {
-    max: MAX_EXPERTS,
-  });
+  const range = { max: MAX_EXPERTS };
+  const numExperts = config.integer(keys.numExperts, defaults.numExperts, range);
+  const numExpertsPerTok = config.integer(keys.numExpertsPerTok, defaults.numExpertsPerTok, range);
   if (numExpertsPerTok > numExperts) {
-    const key = config.find(keys)?.key ?? 'num_experts';
-    throw config.contradiction(key, numExperts, 'num_experts_per_tok', numExpertsPerTok);
+    const [all, chosen] = [keys.numExperts, keys.numExpertsPerTok].map(
+      (spellings) => config.find(spellings)?.key ?? spellings[0] ?? '',
+    );
+    throw config.contradiction(all ?? '', numExperts, chosen ?? '', numExpertsPerTok);
   }
   return { numExperts, numExpertsPerTok };
 }

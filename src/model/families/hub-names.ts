@@ -68,6 +68,13 @@ export const HUB_MLP_EXPERTS: WeightNames = mergeNames(
   stackedExperts('mlp'),
 );
 
+/** Shared experts as one block, `mlp.shared_experts`: DeepSeek's naming, which GLM and ERNIE took over. */
+export const HUB_SHARED_EXPERTS: WeightNames = {
+  sharedGate: [`${LAYER}.mlp.shared_experts.gate_proj.weight`],
+  sharedUp: [`${LAYER}.mlp.shared_experts.up_proj.weight`],
+  sharedDown: [`${LAYER}.mlp.shared_experts.down_proj.weight`],
+};
+
 /** `block_sparse_moe.experts.N.w1` (gate), `w3` (up), `w2` (down): Mixtral and Phi checkpoints. */
 export const HUB_BLOCK_SPARSE_EXPERTS: WeightNames = mergeNames(
   { router: [`${LAYER}.block_sparse_moe.gate.weight`] },

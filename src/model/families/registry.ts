@@ -2,15 +2,28 @@
  * The list of all families, and the choice of one for a config.json. A new family is added here and nowhere else.
  */
 import type { ConfigReader } from '../config.js';
+import { ernie45Moe } from './ernie4-5-moe.js';
 import type { Family } from './family.js';
+import { glm4Moe } from './glm4-moe.js';
 import { granitemoe } from './granitemoe.js';
+import { minimaxM2 } from './minimax-m2.js';
 import { mixtral } from './mixtral.js';
 import { olmoe } from './olmoe.js';
 import { phimoe } from './phimoe.js';
 import { qwen2Moe } from './qwen2-moe.js';
 import { qwen3Moe } from './qwen3-moe.js';
 
-export const FAMILIES: readonly Family[] = [qwen3Moe, qwen2Moe, mixtral, olmoe, phimoe, granitemoe];
+export const FAMILIES: readonly Family[] = [
+  qwen3Moe,
+  qwen2Moe,
+  mixtral,
+  olmoe,
+  phimoe,
+  granitemoe,
+  glm4Moe,
+  ernie45Moe,
+  minimaxM2,
+];
 
 /**
  * The family that `model_type` (or, without it, `architectures`) names. Throws ModelFormatError:

@@ -81,10 +81,12 @@ function configOf(
   if (values.num_local_experts === 0) {
     throw metadata.error(`${arch}.expert_count`, 'at least 1: only mixtures of experts run here', 0);
   }
+  const extraLayers = metadata.integer(`${arch}.nextn_predict_layers`) ?? 0;
+  values.num_hidden_layers = Number(values.num_hidden_layers) - extraLayers;
   readHeads(metadata, arch, set);
   set('rms_norm_eps', 'attention.layer_norm_rms_epsilon', readNormEps(metadata, arch));
   set('vocab_size', 'vocab_size', tensors.get('token_embd.weight')?.shape[0]);
-  refuseOtherRouting(metadata, arch);
+  refuseOtherRouting(metadata, gguf);
   values.model_type = family.modelType;
   values.tie_word_embeddings = !tensors.has('output.weight');
   values.rope_parameters = readRopeParameters(metadata, tensors, arch);
@@ -125,9 +127,7 @@ function readHeads(
   const embedding = metadata.integer(`${arch}.embedding_length`) ?? 0;
   const rotated = metadata.integer(`${arch}.rope.dimension_count`);
   const headDim = keyLength ?? embedding / heads;
-  if (rotated !== undefined && rotated !== headDim) {
-    throw metadata.error(`${arch}.rope.dimension_count`, `${headDim}: whole heads are rotated`, rotated);
-  }
+  set('partial_rotary_factor', 'rope.dimension_count', rotated === undefined ? undefined : rotated / headDim);
 }
 
 function readNormEps(metadata: GgufMetadata, arch: string): number {
@@ -140,15 +140,23 @@ function readNormEps(metadata: GgufMetadata, arch: string): number {
   return eps;
 }
 
-/** Keys that change the routing in ways that no family here has. */
-function refuseOtherRouting(metadata: GgufMetadata, arch: string): void {
-  for (const [suffix, plain] of [
-    ['expert_gating_func', [0, 1]],
-    ['expert_weights_scale', [0, 1]],
-    ['expert_group_count', [0, 1]],
-  ] as const) {
-    const value = metadata.number(`${arch}.${suffix}`);
-    if (value === undefined || (plain as readonly number[]).includes(value)) continue;
-    throw metadata.error(`${arch}.${suffix}`, `one of ${plain.join(', ')}`, value);
+/** llama.cpp's numbers for `expert_gating_func`; 0 stands for none given. */
+const GATING = { softmax: [0, 1], sigmoid: [0, 2] };
+
+/** Keys that change the routing in ways that the family does not read. */
+function refuseOtherRouting(
+  metadata: GgufMetadata,
+  { architecture, gating = 'softmax', keys }: GgufFamily,
+): void {
+  const read = new Set(Object.values(keys ?? {}));
+  const plain: Record<string, number[]> = {
+    expert_gating_func: GATING[gating],
+    expert_weights_scale: [0, 1],
+    expert_group_count: [0, 1],
+  };
+  for (const [suffix, expected] of Object.entries(plain)) {
+    const value = metadata.number(`${architecture}.${suffix}`);
+    if (value === undefined || read.has(suffix) || expected.includes(value)) continue;
+    throw metadata.error(`${architecture}.${suffix}`, `one of ${expected.join(', ')}`, value);
   }
 }

@@ -46,7 +46,7 @@ export function convertToGguf(model: OpenedModel, outPath: string, options: Conv
   try {
     const tensors = [
       ...ropeTensors.map(({ name, values: factors }) => vectorTensor(name, factors)),
-      ...weightTensors(model, values, gguf.ropeStyle === 'interleaved', options.dtype),
+      ...weightTensors(model, values, gguf.ropeStyle !== model.spec.ropes[0]?.style, options.dtype),
     ];
     writeGguf(outPath, metadata, withProgress(tensors, options.onProgress));
     return reportOf(tensors, options.dtype);

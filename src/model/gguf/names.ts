@@ -24,12 +24,16 @@ export const GGUF_NAMES: WeightNames = {
   keyNorm: [`${BLOCK}.attn_k_norm.weight`],
   output: [`${BLOCK}.attn_output.weight`],
   outputBias: [`${BLOCK}.attn_output.bias`],
-  ffnNorm: [`${BLOCK}.ffn_norm.weight`],
+  // GLM's converter names it after its place, not its use.
+  ffnNorm: [`${BLOCK}.ffn_norm.weight`, `${BLOCK}.post_attention_norm.weight`],
   ffnNormBias: [`${BLOCK}.ffn_norm.bias`],
   gate: [`${BLOCK}.ffn_gate.weight`],
   up: [`${BLOCK}.ffn_up.weight`],
   down: [`${BLOCK}.ffn_down.weight`],
   router: [`${BLOCK}.ffn_gate_inp.weight`],
+  routerBias: [`${BLOCK}.ffn_gate_inp.bias`],
+  // Older converters left out the ending.
+  routerSelectionBias: [`${BLOCK}.exp_probs_b.bias`, `${BLOCK}.exp_probs_b`],
   expertGate: [`${BLOCK}.ffn_gate_exps.weight`, `${BLOCK}.ffn_gate.{expert}.weight`],
   expertUp: [`${BLOCK}.ffn_up_exps.weight`, `${BLOCK}.ffn_up.{expert}.weight`],
   expertDown: [`${BLOCK}.ffn_down_exps.weight`, `${BLOCK}.ffn_down.{expert}.weight`],

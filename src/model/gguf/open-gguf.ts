@@ -23,7 +23,11 @@ export function openGguf(path: string): OpenedModel {
     path,
     source: 'gguf',
     spec,
-    weights: resolveWeights(spec, GGUF_NAMES, tensors, { path, ignored }),
+    weights: resolveWeights(spec, GGUF_NAMES, tensors, {
+      path,
+      ignored,
+      extraLayers: metadata.integer(`${metadata.text('general.architecture')}.nextn_predict_layers`) ?? 0,
+    }),
     tensors,
     tokenizer,
     chatTemplate: new ChatTemplate(readTemplates(metadata), tokenizer.specialTokens),

@@ -3,7 +3,7 @@
  * key for is refused, or, where only our own reader needs it, written under a key of its own.
  */
 import { ModelFormatError } from '../../errors.js';
-import type { AttentionSpec, ModelSpec, MoeFfnSpec, RopeSpec } from '../model-spec.js';
+import type { AttentionSpec, ModelSpec, MoeFfnSpec, RopeSpec, RouterSpec } from '../model-spec.js';
 import { computeFrequencies } from '../rope.js';
 import { ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS } from './names.js';
 import type { MetadataValue } from './writer.js';
@@ -31,8 +31,9 @@ export function specMetadata(spec: ModelSpec, arch: string, path: string): SpecM
   unsigned('block_count', spec.layers.length);
   unsigned('vocab_size', spec.vocabSize);
   float('attention.layer_norm_rms_epsilon', spec.norm.eps);
-  addAttention(first.attention, unsigned, float);
+  addAttention(spec, first.attention, unsigned, float);
   addExperts(spec, moe, unsigned);
+  addRouter(moe.router, unsigned, float);
   metadata.set(`${arch}.expert_weights_norm`, { type: 'bool', value: moe.router.normTopkProb });
   if (moe.router.scoring === 'sparsemixer') float('router_jitter_noise', moe.router.jitterEps);
   if (spec.embeddingMultiplier !== 1) float('embedding_scale', spec.embeddingMultiplier);
@@ -46,12 +47,12 @@ export function specMetadata(spec: ModelSpec, arch: string, path: string): SpecM
 
 type Put = (suffix: string, value: number) => void;
 
-function addAttention(attention: AttentionSpec, unsigned: Put, float: Put): void {
+function addAttention(spec: ModelSpec, attention: AttentionSpec, unsigned: Put, float: Put): void {
   unsigned('attention.head_count', attention.numHeads);
   unsigned('attention.head_count_kv', attention.numKvHeads);
   unsigned('attention.key_length', attention.headDim);
   unsigned('attention.value_length', attention.headDim);
-  unsigned('rope.dimension_count', attention.headDim);
+  unsigned('rope.dimension_count', spec.ropes[attention.rope]?.rotaryDim ?? attention.headDim);
   if (attention.slidingWindow > 0) unsigned('attention.sliding_window', attention.slidingWindow);
   if (attention.clipQkv > 0) float('attention.clamp_kqv', attention.clipQkv);
   if (attention.scale !== attention.headDim ** -0.5) float('attention.scale', attention.scale);
@@ -63,7 +64,21 @@ function addExperts(spec: ModelSpec, moe: MoeFfnSpec, unsigned: Put): void {
   unsigned('expert_feed_forward_length', moe.intermediateSize);
   unsigned('expert_count', moe.numExperts);
   unsigned('expert_used_count', moe.numExpertsPerTok);
-  if (moe.sharedExpert) unsigned('expert_shared_feed_forward_length', moe.sharedExpert.intermediateSize);
+  if (moe.sharedExpert) {
+    const width = moe.sharedExpert.intermediateSize;
+    unsigned('expert_shared_feed_forward_length', width);
+    unsigned('expert_shared_count', Math.ceil(width / moe.intermediateSize));
+  }
+  const firstSparse = spec.layers.findIndex(({ ffn }) => ffn.kind === 'moe');
+  if (firstSparse > 0) unsigned('leading_dense_block_count', firstSparse);
+}
+
+function addRouter({ scoring, groups, weightMultiplier = 1 }: RouterSpec, unsigned: Put, float: Put): void {
+  if (scoring === 'sigmoid') unsigned('expert_gating_func', 2);
+  if (weightMultiplier !== 1) float('expert_weights_scale', weightMultiplier);
+  if (groups === undefined) return;
+  unsigned('expert_group_count', groups.count);
+  unsigned('expert_group_used_count', groups.chosen);
 }
 
 /** Sets the scaling keys and returns the factors that go into tensors. */

@@ -1,5 +1,5 @@
 /**
- * Configs of the six families: defaults, spellings of transformers 4 and 5, contradictions, and the step from names
+ * Configs of the families: defaults, spellings of transformers 4 and 5, contradictions, and the step from names
  * to tensors with missing, surplus and misshapen ones.
  */
 import { describe, expect, it } from 'vitest';
@@ -114,6 +114,95 @@ describe('the published configs', () => {
     expect(moeOf(spec).router.scoring).toBe('topk-softmax');
   });
 
+  it('GLM-4.5-Air', () => {
+    const spec = specOf({
+      architectures: ['Glm4MoeForCausalLM'],
+      model_type: 'glm4_moe',
+      attention_bias: true,
+      first_k_dense_replace: 1,
+      head_dim: 128,
+      hidden_size: 4096,
+      intermediate_size: 10944,
+      max_position_embeddings: 131072,
+      moe_intermediate_size: 1408,
+      n_group: 1,
+      n_routed_experts: 128,
+      n_shared_experts: 1,
+      norm_topk_prob: true,
+      num_attention_heads: 96,
+      num_experts_per_tok: 8,
+      num_hidden_layers: 46,
+      num_key_value_heads: 8,
+      num_nextn_predict_layers: 1,
+      partial_rotary_factor: 0.5,
+      rope_scaling: null,
+      rope_theta: 1000000,
+      routed_scaling_factor: 1.0,
+      topk_group: 1,
+      use_qk_norm: false,
+      vocab_size: 151552,
+    });
+    expect(spec.layers.map(({ ffn }) => ffn.kind)).toEqual(['dense', ...new Array(45).fill('moe')]);
+    expect(spec.layers[1]?.attention).toMatchObject({ qkvBias: true, outputBias: false, qkNorm: 'none' });
+    expect(spec.ropes[0]).toMatchObject({ rotaryDim: 64, theta: 1e6 });
+    expect(moeOf(spec, 1)).toMatchObject({
+      sharedExpert: { intermediateSize: 1408, gate: 'none' },
+      router: { scoring: 'sigmoid', selectionBias: true, normTopkProb: true },
+    });
+    expect(moeOf(spec, 1).router.groups).toBeUndefined();
+  });
+
+  it('ERNIE-4.5-21B-A3B', () => {
+    const spec = specOf({
+      architectures: ['Ernie4_5_MoeForCausalLM'],
+      model_type: 'ernie4_5_moe',
+      hidden_size: 2560,
+      intermediate_size: 12288,
+      moe_intermediate_size: 1536,
+      moe_k: 6,
+      moe_layer_end_index: 29,
+      moe_layer_interval: 1,
+      moe_layer_start_index: 1,
+      moe_num_experts: 64,
+      moe_num_shared_experts: 2,
+      num_attention_heads: 20,
+      num_hidden_layers: 28,
+      num_key_value_heads: 4,
+      rope_theta: 500000.0,
+      tie_word_embeddings: true,
+      use_bias: false,
+      vocab_size: 103424,
+    });
+    expect(spec.layers.map(({ ffn }) => ffn.kind)).toEqual(['dense', ...new Array(27).fill('moe')]);
+    expect(moeOf(spec, 1)).toMatchObject({ numExpertsPerTok: 6, sharedExpert: { intermediateSize: 3072 } });
+    expect(spec.ropes[0]?.style).toBe('interleaved');
+  });
+
+  it('MiniMax-M2, but for its 8-bit floats', () => {
+    const spec = specOf({
+      architectures: ['MiniMaxM2ForCausalLM'],
+      model_type: 'minimax_m2',
+      head_dim: 128,
+      hidden_size: 3072,
+      intermediate_size: 1536,
+      num_attention_heads: 48,
+      num_experts_per_tok: 8,
+      num_hidden_layers: 62,
+      num_key_value_heads: 8,
+      num_local_experts: 256,
+      qk_norm_type: 'per_layer',
+      rotary_dim: 64,
+      rope_theta: 5000000,
+      scoring_func: 'sigmoid',
+      shared_intermediate_size: 0,
+      use_qk_norm: true,
+      use_routing_bias: true,
+      vocab_size: 200064,
+    });
+    expect(spec.ropes[0]).toMatchObject({ rotaryDim: 64, theta: 5e6 });
+    expect(spec.layers[61]?.attention).toMatchObject({ qkNorm: 'full', headDim: 128 });
+  });
+
   it('Phi-3.5-MoE-instruct', () => {
     const factors = Array.from({ length: 64 }, (_, i) => 1 + i);
     const mscale = 1.243163121016122;
@@ -159,6 +248,7 @@ describe('defaults of transformers 5.18', () => {
     ['olmoe', { normTopkProb: false }, 10000],
     ['granitemoe', { normTopkProb: false }, 10000],
     ['phimoe', { jitterEps: 0.01 }, 1e6],
+    ['minimax_m2', { scoring: 'sigmoid', selectionBias: true }, 5e6],
   ])('%s', (name, router, theta) => {
     const spec = specOf({ model_type: name });
     expect(moeOf(spec).router).toMatchObject(router);
@@ -236,7 +326,7 @@ describe('a config that is wrong', () => {
       { model_type: undefined, architectures: undefined },
       /model_type: expected one of qwen3_moe, /,
     ],
-    ['an unknown model type', { model_type: 'llama' }, /expected one of .*granitemoe, got "llama"/],
+    ['an unknown model type', { model_type: 'llama' }, /expected one of .*granitemoe, .*got "llama"/],
     [
       'a model type of another class',
       { architectures: ['MixtralForCausalLM'] },
@@ -252,7 +342,7 @@ describe('a config that is wrong', () => {
       { head_dim: null, num_attention_heads: 3, num_key_value_heads: 1 },
       /`hidden_size` = 8, got 3/,
     ],
-    ['odd heads', { head_dim: 5 }, /head_dim: expected an even number, got 5/],
+    ['odd heads', { head_dim: 5 }, /head_dim: expected an even number .*, got 5/],
     ['more experts per token than experts', { num_experts_per_tok: 4 }, /`num_experts` = 3, got 4/],
     ['two numbers of experts', { num_local_experts: 4 }, /num_experts: .*`num_local_experts` = 4, got 3/],
     ['an unknown activation', { hidden_act: 'relu2' }, /hidden_act: expected one of silu, .*got "relu2"/],
@@ -300,6 +390,24 @@ describe('a config that is wrong', () => {
       { layer_types: ['full_attention', 'sliding_attention'] },
       /`use_sliding_window` = false, got "sliding_attention"/,
     ],
+    ['groups that do not divide', 'glm4_moe', { n_group: 2 }, /`n_group` = 2, got 3/],
+    ['more groups chosen than there are', 'glm4_moe', { n_group: 3, topk_group: 4 }, /`n_group` = 3, got 4/],
+    ['groups with too few experts', 'glm4_moe', { n_group: 3, topk_group: 1 }, /`topk_group` = 1, got 2/],
+    [
+      'two shares of a head',
+      'glm4_moe',
+      { partial_rotary_factor: 0.5, rope_parameters: { partial_rotary_factor: 1 } },
+      /`rope_parameters.partial_rotary_factor` = 1, got 0.5/,
+    ],
+    [
+      'an odd rotary dimension',
+      'minimax_m2',
+      { rotary_dim: 3 },
+      /rotary_dim: expected an even number .*got 3/,
+    ],
+    ['another norm on q and k', 'minimax_m2', { qk_norm_type: 'per_head' }, /per_layer, got "per_head"/],
+    ['biases everywhere', 'ernie4_5_moe', { use_bias: true }, /use_bias: expected false/],
+    ['a part of a head', 'qwen3_moe', { partial_rotary_factor: 0.5 }, /whole heads are rotated/],
     ['a clip of 0', 'olmoe', { clip_qkv: 0 }, /clip_qkv: expected a number/],
     ['logits divided by 0', 'granitemoe', { logits_scaling: 0 }, /logits_scaling: expected a number/],
   ])('%s (%s) is refused', (_why, name, changes, message) => {
@@ -373,6 +481,15 @@ describe('weights', () => {
     );
     expect(error).toMatchObject({ code: 'ERR_WEIGHT_SURPLUS', field: extra[0] });
     expect(error.message).toMatch(/1 more \(vision\.patch\)/);
+  });
+
+  it('lets layers for multi-token prediction pass where the config tells of them', () => {
+    const extra = { name: 'model.layers.2.eh_proj.weight', shape: [8, 16] };
+    const config = tiny('glm4_moe');
+    const tensors = [...neededTensors(config), extra];
+    expect(() => openModel(modelFolder({ config, tensors }))).toThrow(/model\.layers\.2\.eh_proj/);
+    const told = { ...config, num_nextn_predict_layers: 1 };
+    expect(openModel(modelFolder({ config: told, tensors })).spec.layers.length).toBe(2);
   });
 
   it('lets old buffers pass', () => {

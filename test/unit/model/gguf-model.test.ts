@@ -99,7 +99,7 @@ describe('metadata', () => {
       ['general.architecture'],
       /general\.architecture: expected one of qwen3moe, .*got nothing/,
     ],
-    ['an unknown architecture', { 'general.architecture': 'mamba' }, [], /granitemoe, got "mamba"/],
+    ['an unknown architecture', { 'general.architecture': 'mamba' }, [], /granitemoe, .*got "mamba"/],
     ['an architecture that is a number', { 'general.architecture': 3 }, [], /expected a string, got 3/],
     ['no layers', {}, ['llama.block_count'], /llama\.block_count: expected a number, got no such key/],
     [
@@ -134,7 +134,7 @@ describe('metadata', () => {
       'half-rotated heads',
       { 'llama.rope.dimension_count': 2 },
       [],
-      /dimension_count: expected 4: whole heads/,
+      /dimension_count: expected 1 \(whole heads/,
     ],
     [
       'two head sizes',
