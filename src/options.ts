@@ -4,6 +4,19 @@
  * fits the model or the machine (tpDegree <= units, vram, a prompt longer than the context) is the engine's to say.
  */
 import { OptionError } from './errors.js';
+import {
+  abortSignal,
+  type Check,
+  callback,
+  check,
+  flag,
+  integer,
+  number,
+  oneOf,
+  plainObject,
+  text,
+} from './options/checks.js';
+import { sizeBytes } from './options/size-bytes.js';
 
 /** What loading tells while it runs; `doneBytes` never falls. */
 export type LoadProgress = {
@@ -77,6 +90,12 @@ export type RequestOptions = {
   minP?: number;
   /** Divides positive and multiplies negative logits of tokens already seen. Default: generation_config.json, else 1. */
   repetitionPenalty?: number;
+  /** Subtracts this from the logits of tokens, once per time the answer holds them. Default 0. */
+  frequencyPenalty?: number;
+  /** Subtracts this once from the logits of tokens that the answer holds. Default 0. */
+  presencePenalty?: number;
+  /** Added to the logits of these token ids before anything else. */
+  logitBias?: Readonly<Record<number, number>>;
   /** Seed of sampling. Default: drawn anew for each request, told in the result. */
   seed?: number;
   /** Texts that end generation; they are not part of the text. */
@@ -134,33 +153,13 @@ export const LOAD_DEFAULTS = {
 export const GENERATE_DEFAULTS = {
   maxTokens: 256,
   minP: 0,
+  frequencyPenalty: 0,
+  presencePenalty: 0,
   ignoreEos: false,
   captureLogits: false,
   recordRouting: false,
   trace: false,
 } as const satisfies Partial<RequestOptions>;
-
-type Check = { expected: string; holds: (value: unknown) => boolean };
-
-const integer = (min: number, max = Number.MAX_SAFE_INTEGER): Check => ({
-  expected: max === Number.MAX_SAFE_INTEGER ? `an integer >= ${min}` : `an integer from ${min} to ${max}`,
-  holds: (value) => Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max,
-});
-const number = (expected: string, holds: (value: number) => boolean): Check => ({
-  expected,
-  holds: (value) => typeof value === 'number' && holds(value),
-});
-const oneOf = (...names: string[]): Check => ({
-  expected: `one of ${names.map((name) => `"${name}"`).join(', ')}`,
-  holds: (value) => typeof value === 'string' && names.includes(value),
-});
-const text: Check = {
-  expected: 'a non-empty string',
-  holds: (value) => typeof value === 'string' && value !== '',
-};
-const flag: Check = { expected: 'true or false', holds: (value) => typeof value === 'boolean' };
-const callback: Check = { expected: 'a function', holds: (value) => typeof value === 'function' };
-const abortSignal: Check = { expected: 'an AbortSignal', holds: (value) => value instanceof AbortSignal };
 
 const loadChecks: { [Name in keyof Required<LoadOptions>]: Check } = {
   model: text,
@@ -193,13 +192,16 @@ const stopTexts: Check = {
   holds: (value) => text.holds(value) || (Array.isArray(value) && value.every((entry) => text.holds(entry))),
 };
 
-const plainObject: Check = {
-  expected: 'an object',
-  holds: (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
-};
 const toolList: Check = {
   expected: 'a list of objects',
   holds: (value) => Array.isArray(value) && value.every((entry) => plainObject.holds(entry)),
+};
+
+const tokenBiases: Check = {
+  expected: 'an object of finite numbers by token id',
+  holds: (value) =>
+    plainObject.holds(value) &&
+    Object.entries(value as object).every(([id, bias]) => /^\d{1,9}$/.test(id) && Number.isFinite(bias)),
 };
 
 const generateChecks: { [Name in keyof Required<GenerateOptions>]: Check } = {
@@ -209,6 +211,9 @@ const generateChecks: { [Name in keyof Required<GenerateOptions>]: Check } = {
   topP: number('a number > 0 and <= 1', (value) => value > 0 && value <= 1),
   minP: number('a number from 0 to 1', (value) => value >= 0 && value <= 1),
   repetitionPenalty: number('a number > 0', (value) => value > 0 && value < Infinity),
+  frequencyPenalty: number('a finite number', Number.isFinite),
+  presencePenalty: number('a finite number', Number.isFinite),
+  logitBias: tokenBiases,
   seed: integer(0),
   stop: stopTexts,
   ignoreEos: flag,
@@ -252,37 +257,4 @@ export function checkPrompt(prompt: Prompt): void {
   if (!Array.isArray(ids)) throw new OptionError('prompt', 'a string or { inputIds: number[] }', prompt);
   const bad = ids.findIndex((id) => !integer(0, 0x7fffffff).holds(id));
   if (bad >= 0) throw new OptionError(`inputIds[${bad}]`, 'an integer >= 0', ids[bad]);
-}
-
-function check(options: object, checks: Record<string, Check>): void {
-  for (const [name, value] of Object.entries(options)) {
-    if (!Object.hasOwn(checks, name)) {
-      throw new OptionError(name, `one of ${Object.keys(checks).join(', ')}`, name);
-    }
-    const rule = checks[name];
-    if (value === undefined || rule === undefined) continue;
-    if (!rule.holds(value)) throw new OptionError(name, rule.expected, value);
-  }
-}
-
-const unitBytes: Record<string, number> = {
-  '': 1,
-  B: 1,
-  KB: 1e3,
-  MB: 1e6,
-  GB: 1e9,
-  TB: 1e12,
-  KIB: 2 ** 10,
-  MIB: 2 ** 20,
-  GIB: 2 ** 30,
-  TIB: 2 ** 40,
-};
-
-/** Bytes of a number or of a text such as "512MB" (1e6) or "4GiB" (2^30); undefined where it is neither. */
-export function sizeBytes(value: unknown): number | undefined {
-  if (typeof value === 'number') return Number.isFinite(value) && value >= 0 ? Math.floor(value) : undefined;
-  if (typeof value !== 'string') return undefined;
-  const parts = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(value);
-  const scale = unitBytes[(parts?.[2] ?? '?').toUpperCase()];
-  return parts === null || scale === undefined ? undefined : Math.floor(Number(parts[1]) * scale);
 }

@@ -5,7 +5,7 @@
 import { writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { OptionError } from '../errors.js';
-import { sizeBytes } from '../options.js';
+import { sizeBytes } from '../options/size-bytes.js';
 import type { Cell, Point } from '../sim/point.js';
 import { writeReport } from '../sim/report/write-report.js';
 import { PointRunner } from '../sim/run-point.js';

@@ -4,7 +4,7 @@
  * virtual time the same code runs in simulation.
  */
 import type { Device } from '../device/device.js';
-import { DeviceError, PromptError } from '../errors.js';
+import { DeviceError, OptionError, PromptError } from '../errors.js';
 import { checkTokenIds } from '../model/tokenizer.js';
 import { GENERATE_DEFAULTS, type RequestOptions } from '../options.js';
 import { Batcher, type BatchLimits, type StepEntry } from './batcher.js';
@@ -32,6 +32,8 @@ export type EngineParts = {
   sampling: Partial<Omit<SamplingParams, 'seed'>>;
   /** `continuation`: the text goes on from the prompt, so that a leading space counts. */
   textStream: (continuation: boolean) => TextStream;
+  /** Bytes of a token's text, for log-probabilities. */
+  tokenBytes: (tokenId: number) => Uint8Array;
   /** One flag per slot; other than 0: cancelled. */
   cancelFlags: Int32Array;
 };
@@ -60,7 +62,7 @@ export class Engine {
     return this.#requests.size;
   }
 
-  /** Takes a request in. Throws PromptError. */
+  /** Takes a request in. Throws PromptError, OptionError. */
   add(
     id: number,
     cancelSlot: number,
@@ -71,6 +73,7 @@ export class Engine {
     const { maxContext, vocabSize, device, forward } = this.#parts;
     checkPrompt(prompt, vocabSize, maxContext);
     const params = this.#paramsOf(options);
+    checkBias(params.sampling, vocabSize);
     const capacity = Math.min(prompt.length + params.maxTokens, maxContext);
     const sequence = new Sequence(id, cancelSlot, prompt, capacity);
     const { numExperts, topK, eosIds } = this.#parts;
@@ -80,6 +83,7 @@ export class Engine {
       eosIds,
       vocabSize,
       text: this.#parts.textStream(continuation),
+      tokenBytes: this.#parts.tokenBytes,
       routing: options.recordRouting
         ? new RoutingRecorder(sequence, forward.moeLayers, numExperts, topK)
         : undefined,
@@ -158,7 +162,9 @@ export class Engine {
       const progress = request.progress;
       if (text !== '') request.unread++;
       request.sequence.paused = request.unread >= UNREAD_PARTS;
-      if (text !== '' || progress.phase === 'prefill') parts.push({ id: request.id, text, progress });
+      const logprobs = text === '' ? undefined : request.takeLogprobs();
+      if (text !== '' || progress.phase === 'prefill')
+        parts.push({ id: request.id, text, progress, logprobs });
     }
     if (parts.length > 0) this.#events.step(parts);
   }
@@ -166,7 +172,9 @@ export class Engine {
   #close(requests: readonly Request[]): void {
     for (const request of requests) {
       const rest = request.takeText();
-      if (rest !== '') this.#events.step([{ id: request.id, text: rest, progress: request.progress }]);
+      const logprobs = request.takeLogprobs();
+      if (rest !== '' || logprobs?.length)
+        this.#events.step([{ id: request.id, text: rest, progress: request.progress, logprobs }]);
       this.#remove(request);
       this.#events.finished(request.id, request.result(this.#parts.device.nowUs()));
     }
@@ -240,6 +248,9 @@ export class Engine {
         topP: options.topP ?? sampling.topP ?? 1,
         minP: options.minP ?? sampling.minP ?? GENERATE_DEFAULTS.minP,
         repetitionPenalty: options.repetitionPenalty ?? sampling.repetitionPenalty ?? 1,
+        frequencyPenalty: options.frequencyPenalty ?? GENERATE_DEFAULTS.frequencyPenalty,
+        presencePenalty: options.presencePenalty ?? GENERATE_DEFAULTS.presencePenalty,
+        logitBias: Object.entries(options.logitBias ?? {}).map(([id, bias]) => [Number(id), bias] as const),
         seed: options.seed ?? randomSeed(),
       },
       maxTokens: options.maxTokens ?? GENERATE_DEFAULTS.maxTokens,
@@ -255,6 +266,11 @@ export class Engine {
 /** KV blocks for `kvTokens` positions, at least enough for one sequence of `maxContext`. */
 export function kvBlockCount(kvTokens: number, maxContext: number): number {
   return Math.max(blocksFor(kvTokens), blocksFor(maxContext));
+}
+
+function checkBias({ logitBias }: SamplingParams, vocabSize: number): void {
+  const unknown = logitBias.find(([id]) => id >= vocabSize);
+  if (unknown) throw new OptionError('logitBias', `token ids below ${vocabSize}`, unknown[0]);
 }
 
 function checkPrompt(prompt: Int32Array, vocabSize: number, maxContext: number): void {

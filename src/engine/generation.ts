@@ -5,7 +5,7 @@
  */
 import { AbortedError } from '../errors.js';
 import type { GenerateProgress } from '../options.js';
-import type { GenerateResult } from './result.js';
+import type { GenerateResult, TokenLogprob } from './result.js';
 
 /** What a generation needs of the engine. */
 export type GenerationPort = {
@@ -14,12 +14,15 @@ export type GenerationPort = {
   read: (parts: number) => void;
 };
 
+/** What one or several steps gave: text, and with `logprobs` the tokens whose text begins in it. */
+export type GenerationPart = { text: string; logprobs?: TokenLogprob[] };
+
 type Reader = {
-  resolve: (result: IteratorResult<string, undefined>) => void;
+  resolve: (result: IteratorResult<GenerationPart, undefined>) => void;
   reject: (error: unknown) => void;
 };
 
-const DONE: IteratorResult<string, undefined> = { done: true, value: undefined };
+const DONE: IteratorResult<never, undefined> = { done: true, value: undefined };
 
 /**
  * Text as it is generated, for one reader: `for await (const part of generation)`. Parts never split a character.
@@ -27,7 +30,7 @@ const DONE: IteratorResult<string, undefined> = { done: true, value: undefined }
  */
 export class Generation implements AsyncIterable<string> {
   readonly result: Promise<GenerateResult>;
-  #parts: string[] = [];
+  #parts: GenerationPart[] = [];
   #readers: Reader[] = [];
   #iterated = false;
   #ended = false;
@@ -59,8 +62,29 @@ export class Generation implements AsyncIterable<string> {
   }
 
   [Symbol.asyncIterator](): AsyncIterator<string, undefined> {
+    const parts = this.parts();
+    return {
+      next: async () => {
+        for (;;) {
+          const { done, value } = await parts.next();
+          if (done) return DONE;
+          if (value.text !== '') return { done: false, value: value.text };
+        }
+      },
+      return: async () => {
+        await parts.return?.();
+        return DONE;
+      },
+    };
+  }
+
+  /** The same text as the iteration, for the same one reader, with what else is known of each part. */
+  parts(): AsyncIterableIterator<GenerationPart, undefined> {
     this.#iterated = true;
     return {
+      [Symbol.asyncIterator]() {
+        return this;
+      },
       next: () => this.#next(),
       return: async () => {
         this.cancel();
@@ -71,12 +95,13 @@ export class Generation implements AsyncIterable<string> {
   }
 
   /** Called by the client: one more part, one more progress report. */
-  push(text: string, progress?: GenerateProgress): void {
+  push(text: string, progress?: GenerateProgress, logprobs?: TokenLogprob[]): void {
     if (progress !== undefined) this.#onProgress?.(progress);
-    if (text === '') return;
+    if (text === '' && !logprobs?.length) return;
     const reader = this.#readers.shift();
-    if (reader === undefined) this.#parts.push(text);
-    else reader.resolve({ done: false, value: text });
+    const part = { text, logprobs };
+    if (reader === undefined) this.#parts.push(part);
+    else reader.resolve({ done: false, value: part });
     // Without a reader the parts wait for one, at most one answer long; only a reader that lags holds the engine up.
     if (reader !== undefined || !this.#iterated) this.#port.read(1);
   }
@@ -105,7 +130,7 @@ export class Generation implements AsyncIterable<string> {
     this.#signal?.removeEventListener('abort', this.#onAbort);
   }
 
-  #next(): Promise<IteratorResult<string, undefined>> {
+  #next(): Promise<IteratorResult<GenerationPart, undefined>> {
     const value = this.#parts.shift();
     if (value !== undefined) {
       if (!this.#ended) this.#port.read(1);

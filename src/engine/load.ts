@@ -133,6 +133,7 @@ export function createEngine(
       eosIds: new Set(generation.eosTokenIds),
       sampling: generation.sampling,
       textStream: (continuation) => tokenizer.decodeStream({ continuation }),
+      tokenBytes: (id) => tokenizer.tokenBytes(id),
       cancelFlags,
     },
     events,

@@ -12,7 +12,7 @@ import type {
   LoadProgress,
   RequestOptions,
 } from '../options.js';
-import type { GenerateResult, PlanReport } from './result.js';
+import type { GenerateResult, PlanReport, TokenLogprob } from './result.js';
 
 /** Slots of the cancel flags: 1 for the engine, the rest for requests that are not finished. */
 export const CANCEL_SLOTS = 4096;
@@ -37,8 +37,13 @@ export type ToWorker =
   | { type: 'plan'; id: number }
   | { type: 'dispose' };
 
-/** What one step gave one request. */
-export type StepPart = { id: number; text: string; progress: GenerateProgress | undefined };
+/** What one step gave one request; `logprobs`, where asked for, of the tokens whose text begins in `text`. */
+export type StepPart = {
+  id: number;
+  text: string;
+  progress: GenerateProgress | undefined;
+  logprobs?: TokenLogprob[];
+};
 
 export type FromWorker =
   | { type: 'load-progress'; progress: LoadProgress }

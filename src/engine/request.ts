@@ -6,9 +6,10 @@
 import type { GenerateProgress } from '../options.js';
 import type { TraceSpan } from '../trace/chrome.js';
 import { addCosts, deviceStats, noCosts, type StepCosts, timings } from './accounting.js';
+import { LogprobRecorder } from './logprob-recorder.js';
 import type { FinishReason, GenerateResult, TokenLogprob } from './result.js';
 import type { RoutingRecorder } from './routing-recorder.js';
-import { logprobsOf, Sampler, type SamplingParams } from './sampler.js';
+import { Sampler, type SamplingParams } from './sampler.js';
 import type { Sequence } from './sequence.js';
 import { StopStrings } from './stop-strings.js';
 
@@ -33,6 +34,8 @@ export type RequestParts = {
   eosIds: ReadonlySet<number>;
   vocabSize: number;
   text: TextStream;
+  /** Bytes of a token's text. */
+  tokenBytes: (tokenId: number) => Uint8Array;
   routing: RoutingRecorder | undefined;
   units: number;
   hasGpu: boolean;
@@ -55,7 +58,7 @@ export class Request {
   #startedUs: number | undefined;
   #tokenUs: number[] = [];
   #logits: Float32Array[] = [];
-  #logprobs: TokenLogprob[] = [];
+  #logprobs: LogprobRecorder | undefined;
 
   constructor(parts: RequestParts) {
     this.#parts = parts;
@@ -63,7 +66,9 @@ export class Request {
     this.params = parts.params;
     this.costs = noCosts(parts.units);
     this.#sampler = new Sampler(parts.params.sampling);
-    this.#sampler.observe(parts.sequence.tokens(0, parts.sequence.length), parts.vocabSize);
+    this.#sampler.observe(parts.sequence.tokens(0, parts.sequence.length), false);
+    if (parts.params.logprobs >= 0)
+      this.#logprobs = new LogprobRecorder(parts.params.logprobs, parts.tokenBytes);
     if (parts.params.stop.length > 0) this.#stops = new StopStrings(parts.params.stop);
   }
 
@@ -86,9 +91,9 @@ export class Request {
     const { params, sequence } = this;
     const tokenId = this.#sampler.sample(logits);
     if (params.captureLogits) this.#logits.push(logits.slice());
-    if (params.logprobs >= 0) this.#logprobs.push(logprobsOf(logits, tokenId, params.logprobs));
+    this.#logprobs?.add(logits, tokenId);
     sequence.append(tokenId);
-    this.#sampler.observe([tokenId], logits.length);
+    this.#sampler.observe([tokenId], true);
     this.#tokenUs.push(nowUs);
     if (this.#parts.eosIds.has(tokenId) && !params.ignoreEos) this.finish('eos');
     else this.#read(this.#parts.text.push(tokenId));
@@ -114,6 +119,13 @@ export class Request {
     this.#text += text;
     this.#fresh = '';
     return text;
+  }
+
+  /** With `logprobs`: the tokens whose text was taken and that were not yet given. To be called after takeText. */
+  takeLogprobs(): TokenLogprob[] | undefined {
+    const ended =
+      this.finishReason !== undefined && this.finishReason !== 'stop' && this.finishReason !== 'eos';
+    return this.#logprobs?.take(ended ? Infinity : this.#text.length);
   }
 
   get progress(): GenerateProgress {
@@ -144,7 +156,7 @@ export class Request {
       ),
       experts: this.costs.experts,
       devices: deviceStats(this.costs, this.#parts.hasGpu),
-      ...(params.logprobs >= 0 ? { logprobs: this.#logprobs } : {}),
+      ...(this.#logprobs ? { logprobs: this.#logprobs.all } : {}),
       ...(params.captureLogits ? { logits: joined(this.#logits, this.#parts.vocabSize) } : {}),
       ...(this.routing ? { routing: this.routing.record() } : {}),
       ...(params.trace ? { trace: this.trace } : {}),
@@ -152,6 +164,7 @@ export class Request {
   }
 
   #read(piece: string): void {
+    this.#logprobs?.addText(piece.length);
     const { text, stopped } = this.#stops?.push(piece) ?? { text: piece, stopped: false };
     this.#fresh += text;
     if (stopped) this.finish('stop');

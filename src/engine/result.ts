@@ -63,7 +63,16 @@ export type DeviceStats = {
   steps: number;
 };
 
-export type TokenLogprob = { tokenId: number; logprob: number; top: { tokenId: number; logprob: number }[] };
+/** One token under the model's softmax, before temperature and penalties. */
+export type ScoredToken = {
+  tokenId: number;
+  logprob: number;
+  /** Bytes of the token's text; several tokens may form one character. */
+  bytes: number[];
+};
+
+/** A generated token and the likeliest ones in its place. */
+export type TokenLogprob = ScoredToken & { top: ScoredToken[] };
 
 /** Experts of each computed token: `ids[(token * layers + layer) * topK + k]`, ascending by id inside a token. */
 export type RoutingRecord = {

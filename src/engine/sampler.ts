@@ -1,12 +1,13 @@
 /**
- * Chooses the next token of one sequence from its row of logits: repetition penalty, temperature, top-k, top-p,
+ * Chooses the next token of one sequence from its row of logits: penalties (penalties.ts), temperature, top-k, top-p,
  * min-p, in this order, then one draw of a seeded generator. No step sorts the vocabulary: candidates are selected by
  * a heap. Called by the engine for each row of a step. The same seed and logits give the same tokens everywhere.
  */
 import { randomBytes } from 'node:crypto';
+import { Penalties, type PenaltyParams } from './penalties.js';
 import { TopSelection } from './top-selection.js';
 
-export type SamplingParams = {
+export type SamplingParams = PenaltyParams & {
   /** 0 is greedy. */
   temperature: number;
   /** 0 = all. */
@@ -15,8 +16,6 @@ export type SamplingParams = {
   topP: number;
   /** 0 = all. */
   minP: number;
-  /** 1 = none. */
-  repetitionPenalty: number;
   seed: number;
 };
 
@@ -28,31 +27,23 @@ export function randomSeed(): number {
 export class Sampler {
   readonly params: SamplingParams;
   #random: () => number;
-  #seen: Uint8Array | undefined;
-  #seenIds: number[] = [];
-  #scratch = new Float32Array(0);
+  #penalties: Penalties;
   #top = new TopSelection();
 
   constructor(params: SamplingParams) {
     this.params = params;
     this.#random = seededRandom(params.seed);
+    this.#penalties = new Penalties(params);
   }
 
-  /** Tells tokens that the repetition penalty applies to: the prompt, then each generated token. */
-  observe(tokenIds: ArrayLike<number>, vocabSize: number): void {
-    if (this.params.repetitionPenalty === 1) return;
-    this.#seen ??= new Uint8Array(vocabSize);
-    for (let i = 0; i < tokenIds.length; i++) {
-      const id = tokenIds[i] ?? 0;
-      if (this.#seen[id]) continue;
-      this.#seen[id] = 1;
-      this.#seenIds.push(id);
-    }
+  /** Tells tokens that penalties apply to: the prompt, then each generated token. */
+  observe(tokenIds: ArrayLike<number>, generated: boolean): void {
+    this.#penalties.observe(tokenIds, generated);
   }
 
   /** The next token for `logits` [vocabSize], which stay as they are. Equal logits: the lowest id wins. */
   sample(logits: Float32Array): number {
-    const row = this.#penalised(logits);
+    const row = this.#penalties.apply(logits);
     const { temperature, topK, topP, minP } = this.params;
     if (temperature === 0 || topK === 1) return argmax(row);
     if (topK > 0 && topK < row.length) {
@@ -65,18 +56,6 @@ export class Sampler {
       return this.#draw(row, this.#top.count, sumOfWeights(row, this.#top, temperature));
     }
     return this.#sampleAll(row);
-  }
-
-  #penalised(logits: Float32Array): Float32Array {
-    const penalty = this.params.repetitionPenalty;
-    if (penalty === 1 || this.#seenIds.length === 0) return logits;
-    if (this.#scratch.length !== logits.length) this.#scratch = new Float32Array(logits.length);
-    this.#scratch.set(logits);
-    for (const id of this.#seenIds) {
-      const value = logits[id] ?? 0;
-      this.#scratch[id] = value > 0 ? value / penalty : value * penalty;
-    }
-    return this.#scratch;
   }
 
   /** top-p over the whole vocabulary: widens the selection until it reaches the probability. */

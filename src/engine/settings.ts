@@ -5,7 +5,8 @@
 import type { NativeCpuInfo } from '../binding.js';
 import { OptionError } from '../errors.js';
 import type { ModelSpec } from '../model/model-spec.js';
-import { type EngineOptions, type KvDtype, LOAD_DEFAULTS, sizeBytes } from '../options.js';
+import { sizeBytes } from '../options/size-bytes.js';
+import { type EngineOptions, type KvDtype, LOAD_DEFAULTS } from '../options.js';
 import { evictionEntries } from '../placement/eviction.js';
 import { prefetchNames, schedulerEntries } from '../schedule/registry.js';
 import { kvBlockCount } from './engine.js';

@@ -123,7 +123,7 @@ export class WorkerClient {
     switch (message.type) {
       case 'step':
         for (const part of message.parts)
-          this.#pending.get(part.id)?.generation.push(part.text, part.progress);
+          this.#pending.get(part.id)?.generation.push(part.text, part.progress, part.logprobs);
         return;
       case 'finished':
         this.#finish(message.id, message.result);

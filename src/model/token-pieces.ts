@@ -105,3 +105,12 @@ export function fallbackByte(token: string): number | undefined {
   const digits = /^<0x([0-9A-Fa-f]{2})>$/.exec(token)?.[1];
   return digits === undefined ? undefined : Number.parseInt(digits, 16);
 }
+
+/** Bytes of one token that is in the vocabulary itself, as `pieces` turns it into text. */
+export function tokenBytes(pieces: PieceDecoder, token: string): Uint8Array {
+  if (pieces.kind === 'byte-level') return byteLevelBytes(token);
+  let text = token;
+  for (const [from, to] of pieces.replacements) text = text.replaceAll(from, to);
+  const byte = pieces.byteFallback ? fallbackByte(text) : undefined;
+  return byte === undefined ? encoder.encode(text) : Uint8Array.of(byte);
+}

@@ -8,7 +8,7 @@ import { Tokenizer as HubTokenizer } from '@huggingface/tokenizers';
 import { describeValue, PromptError, TokenizerError } from '../errors.js';
 import { createDecodeStream, type DecodeStream, type DecodeStreamOptions } from './decode-stream.js';
 import { isJsonObject, type JsonObject, readJsonObject } from './json-file.js';
-import { type PieceDecoder, pieceDecoder } from './token-pieces.js';
+import { type PieceDecoder, pieceDecoder, tokenBytes } from './token-pieces.js';
 import { checkedTokenizerJson } from './tokenizer-json.js';
 
 export type EncodeOptions = {
@@ -83,6 +83,14 @@ export class Tokenizer {
 
   tokenText(id: number): string | undefined {
     return this.#hub.id_to_token(id);
+  }
+
+  /** Bytes that a token adds to a text; none for ids without one. Several tokens may form one character. */
+  tokenBytes(id: number): Uint8Array {
+    const token = this.tokenText(id);
+    if (token === undefined) return new Uint8Array(0);
+    if (this.#pieces === undefined || this.isAdded(id)) return new TextEncoder().encode(this.decodeAll([id]));
+    return tokenBytes(this.#pieces, token);
   }
 
   tokenId(text: string): number | undefined {

@@ -166,6 +166,7 @@ class Simulation {
         eosIds: new Set(),
         sampling: {},
         textStream: () => ({ push: () => '', flush: () => '' }),
+        tokenBytes: () => new Uint8Array(0),
         cancelFlags: new Int32Array(requests.length + 1),
       },
       {

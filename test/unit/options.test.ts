@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { OptionError } from '../../src/errors.js';
+import { sizeBytes } from '../../src/options/size-bytes.js';
 import {
   type ChatMessage,
   checkChat,
@@ -9,7 +10,6 @@ import {
   type GenerateOptions,
   type LoadOptions,
   type Prompt,
-  sizeBytes,
 } from '../../src/options.js';
 
 const load = (options: object) => () => checkLoadOptions({ model: 'm', ...options } as LoadOptions);

@@ -242,6 +242,31 @@ describe('results', () => {
     expect(harness.results.get(2)).not.toHaveProperty('trace');
   });
 
+  it('give each part the log-probabilities of the tokens that it shows, and none of a stop text', () => {
+    const answer = toyAnswer(prompt(5), 20);
+    const stop = toyText(answer.slice(6, 9));
+    const harness = new Harness();
+    const result = harness.generate(prompt(5), { maxTokens: 20, stop, logprobs: 1 });
+    const parts = harness.stepParts.filter(({ text }) => text !== '');
+    for (const { text, logprobs } of parts) {
+      expect(toyText(logprobs?.map(({ tokenId }) => tokenId) ?? [])).toBe(text);
+      expect(Buffer.from(logprobs?.flatMap(({ bytes }) => bytes) ?? []).toString()).toBe(text);
+    }
+    expect(parts.map(({ text }) => text).join('')).toBe(result.text);
+    expect(result.logprobs?.length).toBe(9);
+  });
+
+  it('leave the end-of-text token out of the parts, and give those of tokens without text at the end', () => {
+    const next = (tokens: number[]) => (tokens.length === 8 ? TOY.eosId : 5);
+    const shown = (ignoreEos: boolean) => {
+      const harness = new Harness({ next });
+      harness.generate(prompt(5), { maxTokens: 4, logprobs: 0, ignoreEos });
+      return harness.stepParts.flatMap(({ logprobs }) => logprobs?.map(({ tokenId }) => tokenId) ?? []);
+    };
+    expect(shown(false)).toEqual([5, 5, 5]);
+    expect(shown(true)).toEqual([5, 5, 5, TOY.eosId]);
+  });
+
   it('record the routing of a token once, though it is computed anew after preemption', () => {
     const harness = new Harness({ blocks: 3, maxContext: 96 });
     harness.add(1, prompt(30, 1), { maxTokens: 60, recordRouting: true });

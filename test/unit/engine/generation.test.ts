@@ -40,6 +40,19 @@ describe('Generation', () => {
     expect((await generation.result).text).toBe('ab');
   });
 
+  it('hands out what it knows of each part', async () => {
+    const { generation } = setup();
+    const logprobs = [{ tokenId: 7, logprob: -0.5, bytes: [97], top: [] }];
+    generation.push('a', undefined, logprobs);
+    generation.push('', undefined, logprobs);
+    generation.push('b');
+    generation.finish(result('eos'));
+    const seen = [];
+    for await (const part of generation.parts()) seen.push(part);
+    expect(seen).toEqual([{ text: 'a', logprobs }, { text: '', logprobs }, { text: 'b' }]);
+    expect(await generation[Symbol.asyncIterator]().next()).toEqual({ done: true, value: undefined });
+  });
+
   it('parts count as read when the reader takes them', async () => {
     const { generation, port } = setup();
     const reader = generation[Symbol.asyncIterator]();

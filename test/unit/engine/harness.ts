@@ -76,6 +76,7 @@ export class Harness {
       eosIds: new Set([TOY.eosId]),
       sampling: {},
       textStream: () => ({ push: (id) => (id === TOY.eosId ? '' : toyText([id])), flush: () => '' }),
+      tokenBytes: (id) => new TextEncoder().encode(toyText([id])),
       cancelFlags: this.cancelFlags,
       ...options.engine,
     };

@@ -3,7 +3,17 @@ import { describe, expect, it } from 'vitest';
 import { logprobsOf, Sampler, type SamplingParams, seededRandom } from '../../../src/engine/sampler.js';
 import { TopSelection } from '../../../src/engine/top-selection.js';
 
-const all: SamplingParams = { temperature: 1, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 7 };
+const all: SamplingParams = {
+  temperature: 1,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  repetitionPenalty: 1,
+  frequencyPenalty: 0,
+  presencePenalty: 0,
+  logitBias: [],
+  seed: 7,
+};
 const logits = Float32Array.of(1, 3, 2, 0, -1, 2.5);
 
 /** Probabilities by definition, with a full sort: what the sampler must reproduce. */
@@ -68,14 +78,39 @@ describe('Sampler', () => {
 
   it('penalises tokens that were seen, once however often', () => {
     const sampler = new Sampler({ ...all, temperature: 0, repetitionPenalty: 2 });
-    sampler.observe([1, 1, 1], logits.length);
+    sampler.observe([1, 1, 1], false);
     expect(sampler.sample(logits)).toBe(5);
-    sampler.observe([5], logits.length);
+    sampler.observe([5], true);
     expect(sampler.sample(logits)).toBe(2);
     expect(logits[1]).toBe(3);
     const negative = new Sampler({ ...all, temperature: 0, repetitionPenalty: 2 });
-    negative.observe([0], 2);
+    negative.observe([0], false);
     expect(negative.sample(Float32Array.of(-1, -1.5))).toBe(1);
+  });
+
+  it('takes frequency and presence off tokens of the answer, never off the prompt', () => {
+    const greedy = { ...all, temperature: 0 };
+    const frequency = new Sampler({ ...greedy, frequencyPenalty: 0.3 });
+    frequency.observe([1, 1, 1, 1], false);
+    expect(frequency.sample(logits)).toBe(1);
+    frequency.observe([1], true);
+    expect(frequency.sample(logits)).toBe(1);
+    frequency.observe([1], true);
+    expect(frequency.sample(logits)).toBe(5);
+    const presence = new Sampler({ ...greedy, presencePenalty: 0.3 });
+    presence.observe([1, 1, 1], true);
+    expect(presence.sample(logits)).toBe(1);
+    const both = new Sampler({ ...greedy, presencePenalty: 0.3, frequencyPenalty: 0.1 });
+    both.observe([1, 1, 1], true);
+    expect(both.sample(logits)).toBe(5);
+    expect(logits[1]).toBe(3);
+  });
+
+  it('adds a bias before it chooses', () => {
+    const greedy = { ...all, temperature: 0 };
+    expect(new Sampler({ ...greedy, logitBias: [[4, 5]] }).sample(logits)).toBe(4);
+    expect(new Sampler({ ...greedy, logitBias: [[1, -100]] }).sample(logits)).toBe(5);
+    expect(logits[4]).toBe(-1);
   });
 
   it('repeats itself by seed and differs between seeds', () => {

@@ -47,6 +47,14 @@ describe.each(NAMES)('%s', (name) => {
     expect(made.decode(expected.ids, { skipSpecialTokens: false })).toBe(expected.decodedWithSpecial);
   });
 
+  it('knows the bytes of each token, which add up to the text', () => {
+    for (const { ids, decoded } of cases) {
+      const bytes = ids.filter((id) => !made.isSpecial(id)).flatMap((id) => [...made.tokenBytes(id)]);
+      // At the start of a text decoders drop a space.
+      expect(Buffer.from(bytes).toString().trimStart()).toBe(decoded.trimStart());
+    }
+  });
+
   it('streams parts without half characters that add up to the whole text', () => {
     for (const { ids, decoded } of cases) {
       const stream = made.decodeStream();
