@@ -72,15 +72,27 @@ constexpr unsigned kAvxState = 0x6, kAvx512State = 0xe6, kTileState = 0x60000;
 #endif
 
 #if defined(__aarch64__)
-[[maybe_unused]] bool runs_neon() {
+// Advanced SIMD is part of the architecture. On Linux the kernel tells what else both the CPU and it support;
+// elsewhere only what every 64-bit Arm machine of that system has is used.
 #if defined(__linux__)
-  constexpr unsigned long kDotProduct = 1ul << 20, kHalfFloat = 1ul << 10;  // HWCAP_ASIMDDP, HWCAP_ASIMDHP
-  const unsigned long capabilities = getauxval(AT_HWCAP);
-  return (capabilities & kDotProduct) && (capabilities & kHalfFloat);
-#else
-  return true;
-#endif
+[[maybe_unused]] bool runs_neon() { return (getauxval(AT_HWCAP) & (1ul << 1)) != 0; }  // HWCAP_ASIMD
+
+[[maybe_unused]] bool runs_dotprod() {
+  return runs_neon() && (getauxval(AT_HWCAP) & (1ul << 20)) != 0;  // HWCAP_ASIMDDP
 }
+
+[[maybe_unused]] bool runs_i8mm() {
+  return runs_dotprod() && (getauxval(AT_HWCAP2) & (1ul << 13)) != 0;  // HWCAP2_I8MM
+}
+#else
+[[maybe_unused]] bool runs_neon() { return true; }
+#if defined(__APPLE__)
+[[maybe_unused]] bool runs_dotprod() { return true; }  // since the M1
+#else
+[[maybe_unused]] bool runs_dotprod() { return false; }
+#endif
+[[maybe_unused]] bool runs_i8mm() { return false; }
+#endif
 #endif
 
 /// A table that differs from its base ISA in name and matmul.
@@ -121,6 +133,16 @@ constexpr Candidate kCandidates[] = {
 #endif
 #if defined(NEARMOE_HAVE_NEON)
     {[]() -> const OpTable& { return kNeonOps; }, runs_neon},
+#endif
+#if defined(NEARMOE_HAVE_DOTPROD)
+    {[]() -> const OpTable& { return kDotprodOps; }, runs_dotprod},
+#endif
+#if defined(NEARMOE_HAVE_I8MM) && defined(NEARMOE_HAVE_DOTPROD)
+    {[]() -> const OpTable& {
+       static const OpTable table = with_matmul(kDotprodOps, "i8mm", kI8mmMatmul);
+       return table;
+     },
+     runs_i8mm},
 #endif
 };
 

@@ -72,7 +72,7 @@ struct AttentionArgs {
 
 /// One table per ISA. Every function is single-threaded, allocates nothing and never throws.
 struct OpTable {
-  const char* isa;  ///< "scalar", "avx2", "avx512", "amx", "neon"
+  const char* isa;  ///< "scalar", "avx2", "avxvnni", "avx512", "amx", "neon", "dotprod", "i8mm"
 
   /// Prepares `tokens` rows of `cols` floats (row stride x_stride floats) for matmul; row i goes to
   /// out + i * activation_stride(format, cols).

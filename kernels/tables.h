@@ -11,8 +11,10 @@ extern const OpTable kScalarOps;
 extern const OpTable kAvx2Ops;
 extern const OpTable kAvx512Ops;
 extern const OpTable kNeonOps;
-/// What AVX-VNNI changes in kAvx2Ops, and AMX in kAvx512Ops.
+extern const OpTable kDotprodOps;
+/// What AVX-VNNI changes in kAvx2Ops, AMX in kAvx512Ops, and I8MM in kDotprodOps.
 extern const MatmulFunction kAvxvnniMatmul;
 extern const MatmulFunction kAmxMatmul;
+extern const MatmulFunction kI8mmMatmul;
 
 }  // namespace nearmoe

@@ -81,28 +81,26 @@ constexpr ComputeCeiling kCeilings[] = {{"avx2", "int8", ymm_madd},   {"avx2", "
 
 #elif defined(__aarch64__)
 
-uint64_t neon_dot(uint64_t rounds) {
-  for (uint64_t i = 0; i < rounds; ++i) {
-    asm volatile(
-        ".arch_extension dotprod\n"
-        "sdot v0.4s, v16.16b, v17.16b\n sdot v1.4s, v16.16b, v17.16b\n sdot v2.4s, v16.16b, v17.16b\n"
-        "sdot v3.4s, v16.16b, v17.16b\n sdot v4.4s, v16.16b, v17.16b\n sdot v5.4s, v16.16b, v17.16b\n"
-        "sdot v6.4s, v16.16b, v17.16b\n sdot v7.4s, v16.16b, v17.16b\n" ::
-            : "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7");
+// Eight sums hide the latency; each loop is compiled for the architecture of its instruction.
+#define NEARMOE_EIGHT(OP) OP(0) OP(1) OP(2) OP(3) OP(4) OP(5) OP(6) OP(7)
+#define NEARMOE_LOOP(name, arch, per_instruction, OP)                                    \
+  __attribute__((target("arch=" arch))) uint64_t name(uint64_t rounds) {                 \
+    for (uint64_t i = 0; i < rounds; ++i) {                                              \
+      asm volatile(NEARMOE_EIGHT(OP)::: "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7"); \
+    }                                                                                    \
+    return rounds * 8 * (per_instruction);                                               \
   }
-  return rounds * 8 * 16;
-}
-uint64_t neon_fma(uint64_t rounds) {
-  for (uint64_t i = 0; i < rounds; ++i) {
-    asm volatile(
-        "fmla v0.4s, v16.4s, v17.4s\n fmla v1.4s, v16.4s, v17.4s\n fmla v2.4s, v16.4s, v17.4s\n"
-        "fmla v3.4s, v16.4s, v17.4s\n fmla v4.4s, v16.4s, v17.4s\n fmla v5.4s, v16.4s, v17.4s\n"
-        "fmla v6.4s, v16.4s, v17.4s\n fmla v7.4s, v16.4s, v17.4s\n" ::
-            : "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7");
-  }
-  return rounds * 8 * 4;
-}
-constexpr ComputeCeiling kCeilings[] = {{"neon", "int8", neon_dot}, {"neon", "f32", neon_fma}};
+#define NEARMOE_WIDEN(i) "smlal v" #i ".8h, v16.8b, v17.8b\n"
+#define NEARMOE_DOT(i) "sdot v" #i ".4s, v16.16b, v17.16b\n"
+#define NEARMOE_MATRIX(i) "smmla v" #i ".4s, v16.16b, v17.16b\n"
+#define NEARMOE_FMA(i) "fmla v" #i ".4s, v16.4s, v17.4s\n"
+NEARMOE_LOOP(neon_widen, "armv8-a", 8, NEARMOE_WIDEN)
+NEARMOE_LOOP(neon_dot, "armv8.2-a+dotprod", 16, NEARMOE_DOT)
+NEARMOE_LOOP(neon_matrix, "armv8.2-a+i8mm", 32, NEARMOE_MATRIX)
+NEARMOE_LOOP(neon_fma, "armv8-a", 4, NEARMOE_FMA)
+constexpr ComputeCeiling kCeilings[] = {{"neon", "int8", neon_widen},  {"neon", "f32", neon_fma},
+                                        {"dotprod", "int8", neon_dot}, {"dotprod", "f32", neon_fma},
+                                        {"i8mm", "int8", neon_matrix}, {"i8mm", "f32", neon_fma}};
 
 #endif
 

@@ -1,6 +1,7 @@
 // The two panels of the block-format GEMM: tokens gathered in tiles of 16, one record for each block of 32
 // columns, and one row group's weights unpacked to bytes with float scales. Both lie on the stack of the
-// call. Used by gemm.h (dot product instructions) and gemm_amx.h (tiles).
+// call. Used by gemm.h and gemm_neon.h (dot product instructions) and gemm_amx.h (tiles). How the bytes lie
+// inside a block is the Panel's choice.
 #pragma once
 
 #include "../activations.h"
@@ -32,18 +33,29 @@ struct alignas(64) WeightBlock {
   float min[2][kRowGroup];
 };
 
+/// Tokens row by row, weights as they are packed: quads of 4 columns of 16 rows.
+struct QuadPanel {
+  NEARMOE_INLINE void store_token(TokenBlock& out, size_t lane, const int8_t* values) {
+    std::memcpy(out.values[lane], values, kBlockCols);
+  }
+  NEARMOE_INLINE void store_weights(WeightBlock& out, const VB w[8]) {
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; ++j) b_store(out.codes + 64 * j, w[j]);
+  }
+};
+
 NEARMOE_INLINE const std::byte* token_row(const ActView& x, size_t t) {
   return x.data + (x.index ? x.index[t] : t) * x.stride;
 }
 
 /// Fills one token's lane of the records of blocks [first, first + blocks).
-template <int kHalves, bool kHasMin>
+template <int kHalves, bool kHasMin, class Panel>
 static void load_token(const std::byte* row, size_t cols, size_t first, size_t blocks, int zero, size_t lane,
                        TokenBlock* out) {
   const auto* values = reinterpret_cast<const int8_t*>(row) + first * kBlockCols;
   const auto* meta = reinterpret_cast<const Q8Meta*>(row + q8_value_bytes(cols)) + first;
   for (size_t b = 0; b < blocks; ++b) {
-    std::memcpy(out[b].values[lane], values + b * kBlockCols, kBlockCols);
+    Panel::store_token(out[b], lane, values + b * kBlockCols);
     out[b].scale[lane] = meta[b].scale;
     for (int h = 0; h < kHalves; ++h) {
       if constexpr (kHasMin) {
@@ -58,12 +70,12 @@ static void load_token(const std::byte* row, size_t cols, size_t first, size_t b
 /// Fills tiles of `tokens` tokens from `first_token` on; tile i's records begin at out + i * blocks. Lanes of
 /// the last tile that have no token get scales of 0: whatever lies on the stack there could be denormal,
 /// which is slow.
-template <class Q>
+template <class Q, class Panel = QuadPanel>
 static void load_tokens(const ActView& x, size_t cols, size_t first_token, size_t tokens, size_t first_block,
                         size_t blocks, int zero, TokenBlock* out) {
   for (size_t t = 0; t < tokens; ++t) {
-    load_token<Q::kHalves, Q::kHasMin>(token_row(x, first_token + t), cols, first_block, blocks, zero,
-                                       t % kTileTokens, out + t / kTileTokens * blocks);
+    load_token<Q::kHalves, Q::kHasMin, Panel>(token_row(x, first_token + t), cols, first_block, blocks, zero,
+                                              t % kTileTokens, out + t / kTileTokens * blocks);
   }
   for (size_t t = tokens; t % kTileTokens != 0; ++t) {
     TokenBlock* tile = out + t / kTileTokens * blocks;
@@ -76,7 +88,7 @@ static void load_tokens(const ActView& x, size_t cols, size_t first_token, size_
 
 /// Unpacks blocks [first, first + count) of a row group. With kSigned the codes become code - zero as signed
 /// bytes.
-template <class Q, bool kSigned>
+template <class Q, bool kSigned, class Panel = QuadPanel>
 static void load_weights(const uint8_t* group, const PackedLayout& layout, size_t first, size_t count,
                          WeightBlock* out) {
   constexpr size_t kSubs = Q::kSubs, kHalves = Q::kHalves;
@@ -97,8 +109,8 @@ static void load_weights(const uint8_t* group, const PackedLayout& layout, size_
 #pragma GCC unroll 8
     for (int j = 0; j < 8; ++j) {
       if constexpr (kSigned && Q::kZero != 0) w[j] = b_sub(w[j], b_set(static_cast<uint8_t>(Q::kZero)));
-      b_store(out->codes + 64 * j, w[j]);
     }
+    Panel::store_weights(*out, w);
 #pragma GCC unroll 2
     for (size_t h = 0; h < kHalves; ++h) {
       f_store(out->scale[h], scale[sub * kHalves + h]);

@@ -1,7 +1,7 @@
 // The SIMD ops of one ISA. CMake compiles this file once for each (flags and NEARMOE_ISA in CMakeLists.txt);
-// the ops are in <op>.inl.h, and everything here has internal linkage but what ../tables.h declares. AMX and
-// AVX-VNNI change matmul alone, so their builds export only that and dispatch.cc puts it into the table of
-// the base ISA.
+// the ops are in <op>.inl.h, and everything here has internal linkage but what ../tables.h declares. AMX,
+// AVX-VNNI and I8MM change matmul alone, so their builds export only that and dispatch.cc puts it into the
+// table of the base ISA.
 #if defined(__GNUC__) && !defined(__clang__)
 // GCC 12's own AVX-512 intrinsics pass an undefined vector on purpose and warn about it.
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -30,6 +30,14 @@ namespace nearmoe {
 const MatmulFunction kAvxvnniMatmul = matmul;
 }  // namespace nearmoe
 
+#elif defined(__ARM_FEATURE_MATMUL_INT8)
+
+#include "matmul.inl.h"
+
+namespace nearmoe {
+const MatmulFunction kI8mmMatmul = matmul;
+}  // namespace nearmoe
+
 #else
 
 #include "../reference/reference.h"
@@ -53,6 +61,8 @@ namespace nearmoe {
 #define NEARMOE_TABLE kAvx512Ops
 #elif defined(__AVX2__)
 #define NEARMOE_TABLE kAvx2Ops
+#elif defined(__ARM_FEATURE_DOTPROD)
+#define NEARMOE_TABLE kDotprodOps
 #else
 #define NEARMOE_TABLE kNeonOps
 #endif

@@ -2,7 +2,11 @@
 // tokens through panels; all paths give the same bits for a token.
 
 #include "float_matmul.h"
+#if defined(__ARM_FEATURE_DOTPROD)
+#include "gemm_neon.h"
+#else
 #include "gemm.h"
+#endif
 #include "gemv.h"
 
 namespace nearmoe {

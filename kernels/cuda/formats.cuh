@@ -19,7 +19,7 @@ __device__ __forceinline__ float half_bits_to_float(unsigned bits) {
 #if defined(__CUDACC__)
   return __half2float(__ushort_as_half(static_cast<unsigned short>(bits)));
 #else
-  return static_cast<float>(std::bit_cast<_Float16>(static_cast<uint16_t>(bits)));
+  return static_cast<float>(std::bit_cast<cpu_half>(static_cast<uint16_t>(bits)));
 #endif
 }
 

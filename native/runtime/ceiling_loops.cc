@@ -70,25 +70,30 @@ constexpr IsaLoops kLoops[] = {{"avx2", ymm_pair, ymm_fma},
 
 #elif defined(__aarch64__)
 
+// Eight sums hide the latency; each loop is compiled for the architecture of its instruction.
 #define NEARMOE_EIGHT(OP) OP(0) OP(1) OP(2) OP(3) OP(4) OP(5) OP(6) OP(7)
-#define NEARMOE_VECTOR_LOOP(name, per_instruction, OP)                    \
-  uint64_t name(uint64_t rounds) {                                        \
-    for (uint64_t i = 0; i < rounds; ++i) {                               \
-      asm volatile(".arch_extension dotprod\n" NEARMOE_EIGHT(OP)::        \
-                       : "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7"); \
-    }                                                                     \
-    return rounds * 8 * (per_instruction);                                \
+#define NEARMOE_VECTOR_LOOP(name, arch, per_instruction, OP)                             \
+  __attribute__((target("arch=" arch))) uint64_t name(uint64_t rounds) {                 \
+    for (uint64_t i = 0; i < rounds; ++i) {                                              \
+      asm volatile(NEARMOE_EIGHT(OP)::: "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7"); \
+    }                                                                                    \
+    return rounds * 8 * (per_instruction);                                               \
   }
+#define NEARMOE_WIDEN(i) "smlal v" #i ".8h, v16.8b, v17.8b\n"
 #define NEARMOE_DOT(i) "sdot v" #i ".4s, v16.16b, v17.16b\n"
+#define NEARMOE_MATRIX(i) "smmla v" #i ".4s, v16.16b, v17.16b\n"
 #define NEARMOE_FMA(i) "fmla v" #i ".4s, v16.4s, v17.4s\n"
-NEARMOE_VECTOR_LOOP(neon_dot, 16, NEARMOE_DOT)
-NEARMOE_VECTOR_LOOP(neon_fma, 4, NEARMOE_FMA)
+NEARMOE_VECTOR_LOOP(neon_widen, "armv8-a", 8, NEARMOE_WIDEN)
+NEARMOE_VECTOR_LOOP(neon_dot, "armv8.2-a+dotprod", 16, NEARMOE_DOT)
+NEARMOE_VECTOR_LOOP(neon_matrix, "armv8.2-a+i8mm", 32, NEARMOE_MATRIX)
+NEARMOE_VECTOR_LOOP(neon_fma, "armv8-a", 4, NEARMOE_FMA)
 
 struct IsaLoops {
   const char* isa;
   MultiplyLoop int8, f32;
 };
-constexpr IsaLoops kLoops[] = {{"neon", neon_dot, neon_fma}};
+constexpr IsaLoops kLoops[] = {
+    {"neon", neon_widen, neon_fma}, {"dotprod", neon_dot, neon_fma}, {"i8mm", neon_matrix, neon_fma}};
 
 #endif
 

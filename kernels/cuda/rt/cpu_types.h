@@ -13,6 +13,13 @@
 #define __align__(n) alignas(n)
 #define __grid_constant__
 
+// binary16 for conversions: GCC 12 has no _Float16 in C++ on AArch64.
+#if defined(__aarch64__)
+using cpu_half = __fp16;
+#else
+using cpu_half = _Float16;
+#endif
+
 // NOLINTBEGIN: the names are CUDA's.
 #define GPU_VECTOR_TYPES(T, N, ALIGN2, ALIGN4)                 \
   struct alignas(ALIGN2) N##2 { T x, y; };                     \
@@ -35,9 +42,9 @@ struct dim3 {
 };
 
 struct __half {
-  _Float16 value;
+  cpu_half value;
   __half() = default;
-  __half(float f) : value(static_cast<_Float16>(f)) {}
+  __half(float f) : value(static_cast<cpu_half>(f)) {}
   operator float() const { return static_cast<float>(value); }
 };
 
