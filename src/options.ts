@@ -64,6 +64,11 @@ export type EngineOptions = {
   maxBatchTokens?: number;
   /** Most sequences computed in one step; more requests wait. Default 16. */
   maxSequences?: number;
+  /**
+   * Keeps KV blocks of finished requests until room is needed, so that a prompt that begins like an earlier one is
+   * computed only from where it differs. Changes no result. Default true.
+   */
+  prefixCache?: boolean;
   /** Pins each compute thread to a core. Default true. */
   pinThreads?: boolean;
   /** Instruction set to force ("scalar", "avx2", ...). Default: the best one of the machine. */
@@ -146,6 +151,7 @@ export const LOAD_DEFAULTS = {
   kvDtype: 'auto',
   maxBatchTokens: 512,
   maxSequences: 16,
+  prefixCache: true,
   pinThreads: true,
   isa: '',
 } as const satisfies Partial<EngineOptions>;
@@ -181,6 +187,7 @@ const loadChecks: { [Name in keyof Required<LoadOptions>]: Check } = {
   kvTokens: integer(1),
   maxBatchTokens: integer(1, 65536),
   maxSequences: integer(1, 4096),
+  prefixCache: flag,
   pinThreads: flag,
   isa: { expected: 'a string', holds: (value) => typeof value === 'string' },
   onProgress: callback,

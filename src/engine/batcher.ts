@@ -1,10 +1,10 @@
 /**
  * Chooses what one step computes: a decode token of each running sequence, then prefill chunks, under a budget of
- * tokens, and gives the sequences KV blocks. Where blocks run out, the youngest sequence gives its own back and is
- * computed anew later (preemption by recomputation; results do not change, see docs/architecture.md). Called by the
- * engine between steps; never touches a device.
+ * tokens, and gives the sequences KV blocks, first those that hold their tokens already. Where blocks run out, the
+ * youngest sequence gives its own back and is computed anew later (preemption by recomputation; results do not
+ * change, see docs/architecture.md). Called by the engine between steps; never touches a device.
  */
-import { blocksFor, type KvBlocks } from './kv-blocks.js';
+import { blocksFor, KV_BLOCK_TOKENS, type KvBlocks } from './kv-blocks.js';
 import type { Sequence } from './sequence.js';
 
 /** `count` tokens of the sequence from `sequence.computed` on. */
@@ -18,6 +18,8 @@ export type BatchLimits = {
    * with the length, where a chunk of it would be rotated otherwise.
    */
   recomputeByToken: boolean;
+  /** Sequences take over KV blocks that others computed for the same beginning. */
+  prefixCache: boolean;
 };
 
 export class Batcher {
@@ -64,7 +66,7 @@ export class Batcher {
     };
     const ready = this.#running.filter(isReady).slice(0, this.#limits.maxSequences);
     for (const sequence of ready) if (sequence.pending === 1) take(sequence, 1);
-    const prefills = ready.filter((sequence) => sequence.pending > 1);
+    const prefills = this.#independent(ready.filter((sequence) => sequence.pending > 1));
     // What is left goes to the prefills in equal shares, so that a long prompt does not hold up a short one.
     prefills.forEach((sequence, index) => {
       take(sequence, Math.min(this.#chunk(sequence), Math.ceil(budget / (prefills.length - index))));
@@ -78,17 +80,65 @@ export class Batcher {
     return computed < promptLength ? Math.min(pending, promptLength - computed) : 1;
   }
 
-  /** The step was computed: its tokens are in the KV cache now. */
+  /** The step was computed: its tokens are in the KV cache now, and full blocks may be shared. */
   advance(entries: readonly StepEntry[]): void {
-    for (const { sequence, count } of entries) sequence.computed += count;
+    for (const { sequence, count } of entries) {
+      const first = Math.floor(sequence.computed / KV_BLOCK_TOKENS);
+      sequence.advance(count);
+      if (!this.#limits.prefixCache) continue;
+      sequence.blockIds
+        .slice(first, Math.floor(sequence.computed / KV_BLOCK_TOKENS))
+        .forEach((block, index) => {
+          this.#blocks.publish(block, sequence.blockKey(first + index));
+        });
+    }
+  }
+
+  /** Takes over the blocks of the sequence's next tokens as far as they are there. */
+  #reuse(sequence: Sequence): void {
+    for (let key = this.#wantedKey(sequence); key !== undefined; key = this.#wantedKey(sequence)) {
+      const block = this.#blocks.acquire(key);
+      if (block === undefined) return;
+      sequence.adopt(block);
+    }
+  }
+
+  /** Key of the block that would come next from the cache; the last token is always computed, for its logits. */
+  #wantedKey(sequence: Sequence): string | undefined {
+    const { computed, length, blockIds, reusesBlocks } = sequence;
+    if (!this.#limits.prefixCache || !reusesBlocks || computed !== blockIds.length * KV_BLOCK_TOKENS)
+      return undefined;
+    return computed + KV_BLOCK_TOKENS < length ? sequence.blockKey(blockIds.length) : undefined;
+  }
+
+  /**
+   * Prefills after taking over what is there, without those whose next block another one computes now: they find it
+   * in the cache a step later.
+   */
+  #independent(prefills: readonly Sequence[]): Sequence[] {
+    if (!this.#limits.prefixCache) return [...prefills];
+    const computing = new Set<string>();
+    return prefills.filter((sequence) => {
+      if (!this.#running.includes(sequence)) return false;
+      this.#reuse(sequence);
+      if (computing.has(this.#wantedKey(sequence) ?? '')) return false;
+      const block = Math.floor(sequence.computed / KV_BLOCK_TOKENS);
+      if (blocksFor(sequence.length + 1) > block + 1) computing.add(sequence.blockKey(block));
+      return true;
+    });
   }
 
   /** Lets waiting sequences in, in order. Those whose reader lags neither count nor keep their blocks from others. */
   #admit(): void {
     while (this.#running.filter(isReady).length < this.#limits.maxSequences) {
       const sequence = this.#waiting.find(isReady);
+      if (sequence === undefined) return;
+      this.#reuse(sequence);
       // All of its tokens must fit beside the others, or admission would only lead to preemption.
-      if (sequence === undefined || !this.#makeRoom(blocksFor(sequence.length))) return;
+      if (!this.#makeRoom(blocksFor(sequence.length) - sequence.blockIds.length)) {
+        this.#giveBack(sequence);
+        return;
+      }
       this.#waiting.splice(this.#waiting.indexOf(sequence), 1);
       this.#running.push(sequence);
     }
@@ -96,8 +146,8 @@ export class Batcher {
 
   #makeRoom(count: number): boolean {
     const paused = this.#running.filter((sequence) => sequence.paused);
-    const obtainable = paused.reduce((sum, { blockIds }) => sum + blockIds.length, this.#blocks.freeCount);
-    if (count > obtainable) return false;
+    const obtainable = this.#blocks.freedBy(paused.map(({ blockIds }) => blockIds));
+    if (count > this.#blocks.freeCount + obtainable) return false;
     while (count > this.#blocks.freeCount) {
       const victim = paused.pop();
       if (victim === undefined) return false;
@@ -131,9 +181,13 @@ export class Batcher {
 
   #preempt(sequence: Sequence): void {
     this.#running = this.#running.filter((other) => other !== sequence);
+    this.#giveBack(sequence);
+    this.#waiting.unshift(sequence);
+  }
+
+  #giveBack(sequence: Sequence): void {
     this.#blocks.release(sequence.blockIds);
     sequence.computed = 0;
-    this.#waiting.unshift(sequence);
   }
 }
 

@@ -76,6 +76,7 @@ export class Engine {
     checkBias(params.sampling, vocabSize);
     const capacity = Math.min(prompt.length + params.maxTokens, maxContext);
     const sequence = new Sequence(id, cancelSlot, prompt, capacity);
+    sequence.reusesBlocks = !options.recordRouting;
     const { numExperts, topK, eosIds } = this.#parts;
     const request = new Request({
       sequence,

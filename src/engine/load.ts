@@ -114,6 +114,7 @@ export function createEngine(
   events: EngineEvents,
 ): Engine {
   const ropes = spec.ropes.map((rope) => new Rope(rope));
+  const dependsOnLength = ropes.some((rope) => rope.dependsOnLength);
   const { numExperts, topK } = moeShape(spec);
   const { maxContext, kvBlocks, maxBatchTokens, maxSequences } = settings;
   return new Engine(
@@ -128,7 +129,9 @@ export function createEngine(
       limits: {
         maxBatchTokens,
         maxSequences,
-        recomputeByToken: ropes.some((rope) => rope.dependsOnLength),
+        recomputeByToken: dependsOnLength,
+        // Keys rotated for one length are not those of another.
+        prefixCache: settings.prefixCache && !dependsOnLength,
       },
       eosIds: new Set(generation.eosTokenIds),
       sampling: generation.sampling,

@@ -138,6 +138,7 @@ export class Request {
   result(endedUs: number): GenerateResult {
     const { sequence, params } = this;
     const { promptLength, generated } = sequence;
+    const cached = Math.min(sequence.cached, promptLength);
     const startedUs = this.#startedUs ?? endedUs;
     return {
       text: this.#text,
@@ -148,11 +149,11 @@ export class Request {
         promptTokens: promptLength,
         completionTokens: generated,
         totalTokens: promptLength + generated,
-        cachedPromptTokens: 0,
+        cachedPromptTokens: cached,
       },
       timings: timings(
         { arrivedUs: this.#parts.arrivedUs, startedUs, tokenUs: this.#tokenUs, endedUs },
-        generated > 0 ? promptLength : sequence.computed,
+        Math.max(0, (generated > 0 ? promptLength : sequence.computed) - cached),
       ),
       experts: this.costs.experts,
       devices: deviceStats(this.costs, this.#parts.hasGpu),

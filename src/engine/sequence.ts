@@ -2,6 +2,9 @@
  * One request being computed: its tokens, how many of them are in the KV cache, and where. Made by the engine, moved
  * through steps by the batcher. Knows nothing of text, sampling or devices.
  */
+import { createHash } from 'node:crypto';
+import { KV_BLOCK_TOKENS } from './kv-blocks.js';
+
 export class Sequence {
   readonly id: number;
   /** Index into the cancel flags that native reads. */
@@ -9,12 +12,18 @@ export class Sequence {
   readonly promptLength: number;
   /** KV blocks in order of position. */
   readonly blockIds: number[] = [];
-  /** Tokens whose keys and values are in the KV cache; steps advance it, preemption sets it back to 0. */
+  /** Tokens whose keys and values are in the KV cache; `advance` and `adopt` raise it, preemption sets it to 0. */
   computed = 0;
+  /** Tokens that were found in the KV cache when they were first needed. */
+  cached = 0;
+  /** Takes blocks that others computed. Off where every token must pass through a step (recorded routing). */
+  reusesBlocks = true;
   /** Set while the reader lags: the sequence keeps its blocks and takes no part in steps. */
   paused = false;
   #tokens: Int32Array;
   #length: number;
+  #reached = 0;
+  #blockKeys: string[] = [];
 
   /** `capacity`: most tokens of prompt and answer together, > prompt length. */
   constructor(id: number, cancelSlot: number, prompt: Int32Array, capacity: number) {
@@ -59,5 +68,29 @@ export class Sequence {
 
   append(tokenId: number): void {
     this.#tokens[this.#length++] = tokenId;
+  }
+
+  /** `count` more tokens were computed. */
+  advance(count: number): void {
+    this.computed += count;
+    this.#reached = Math.max(this.#reached, this.computed);
+  }
+
+  /** The next block was found in the cache, its tokens need no computing. */
+  adopt(blockId: number): void {
+    const before = this.#reached;
+    this.blockIds.push(blockId);
+    this.advance(KV_BLOCK_TOKENS);
+    this.cached += this.#reached - before;
+  }
+
+  /** Stands for the tokens of block `index` and all before it, which must be known: a chain of SHA-256. */
+  blockKey(index: number): string {
+    for (let at = this.#blockKeys.length; at <= index; at++) {
+      const tokens = this.#tokens.subarray(at * KV_BLOCK_TOKENS, (at + 1) * KV_BLOCK_TOKENS);
+      const chain = createHash('sha256').update(this.#blockKeys[at - 1] ?? '');
+      this.#blockKeys.push(chain.update(tokens).digest('base64'));
+    }
+    return this.#blockKeys[index] ?? '';
   }
 }

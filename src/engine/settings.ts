@@ -28,6 +28,7 @@ export type Settings = {
   kvBlocks: number;
   maxBatchTokens: number;
   maxSequences: number;
+  prefixCache: boolean;
   pinThreads: boolean;
   isa: string;
 };
@@ -42,7 +43,7 @@ const MAX_THREADS = 1024;
 /** Throws OptionError. */
 export function resolveSettings(options: EngineOptions, model: ModelFacts, cpu: NativeCpuInfo): Settings {
   const given = Object.entries(options).filter(([, value]) => value !== undefined);
-  const { policy, prefetch, cachePolicy, maxBatchTokens, pinThreads, isa, ...rest } = {
+  const { policy, prefetch, cachePolicy, maxBatchTokens, prefixCache, pinThreads, isa, ...rest } = {
     ...LOAD_DEFAULTS,
     ...(Object.fromEntries(given) as EngineOptions),
   };
@@ -76,6 +77,7 @@ export function resolveSettings(options: EngineOptions, model: ModelFacts, cpu: 
     ...contextOf(rest, longestContext(model.spec)),
     maxBatchTokens,
     maxSequences: Math.min(rest.maxSequences, maxBatchTokens),
+    prefixCache,
     pinThreads,
     isa,
   };

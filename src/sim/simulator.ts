@@ -162,7 +162,12 @@ class Simulation {
         topK: model.topK,
         maxContext: longest + 1,
         kvBlocks: requests.length * (blocksFor(longest) + 1),
-        limits: { maxBatchTokens, maxSequences: requests.length, recomputeByToken: false },
+        limits: {
+          maxBatchTokens,
+          maxSequences: requests.length,
+          recomputeByToken: false,
+          prefixCache: false,
+        },
         eosIds: new Set(),
         sampling: {},
         textStream: () => ({ push: () => '', flush: () => '' }),

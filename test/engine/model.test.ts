@@ -126,6 +126,28 @@ describe('generate', () => {
     });
   });
 
+  it.each([{ gpu: 'off' }, { gpu: 'host', vram: '40KB' }] as const)(
+    'keeps the KV blocks of a prompt for the next turn, to the same logits ($gpu)',
+    async (options) => {
+      const [kept, anew] = await Promise.all([
+        load('qwen3_moe', options),
+        load('qwen3_moe', { ...options, prefixCache: false }),
+      ]);
+      const inputIds = Array.from({ length: 120 }, (_, at) => (at * 37) % 280);
+      const request = { ...golden, captureLogits: true };
+      let cached: number[] = [];
+      for (const turn of [inputIds, [...inputIds, 5, 6, 7], inputIds.slice(0, 70)]) {
+        const [with_, without] = await Promise.all(
+          [kept, anew].map((model) => model.generate({ inputIds: turn }, request).result),
+        );
+        expect(with_?.logits).toEqual(without?.logits);
+        expect(without?.usage.cachedPromptTokens).toBe(0);
+        cached = [...cached, with_?.usage.cachedPromptTokens ?? -1];
+      }
+      expect(cached).toEqual([0, 96, 64]);
+    },
+  );
+
   it('gives the same text for the same seed, with logits and routing where asked', async () => {
     const model = await load();
     const prompt = first('qwen3_moe');

@@ -1,12 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Batcher, type StepEntry } from '../../../src/engine/batcher.js';
+import { Batcher, type BatchLimits, type StepEntry } from '../../../src/engine/batcher.js';
 import { blocksFor, KvBlocks } from '../../../src/engine/kv-blocks.js';
 import { Sequence } from '../../../src/engine/sequence.js';
 
-function setup(blocks: number, maxBatchTokens: number, maxSequences = 8, recomputeByToken = false) {
+function setup(blocks: number, maxBatchTokens: number, maxSequences = 8, limits: Partial<BatchLimits> = {}) {
   const kv = new KvBlocks(blocks);
-  return { kv, batcher: new Batcher({ maxBatchTokens, maxSequences, recomputeByToken }, kv) };
+  const defaults = { recomputeByToken: false, prefixCache: false };
+  return { kv, batcher: new Batcher({ maxBatchTokens, maxSequences, ...defaults, ...limits }, kv) };
 }
 
 const sequence = (id: number, promptLength: number, capacity = 200) =>
@@ -31,6 +32,12 @@ function expectLegal(entries: StepEntry[], maxBatchTokens: number, maxSequences:
     expect(sequence.blockIds.length).toBe(blocksFor(sequence.computed + count));
     expect(sequence.computed + count).toBeLessThanOrEqual(sequence.length);
   }
+}
+
+/** A prompt whose tokens from `fork` on are the sequence's own. */
+function forked(id: number, length: number, fork: number, capacity = 200): Sequence {
+  const tokens = Int32Array.from({ length }, (_, at) => (at < fork ? at : 1000 * id + at));
+  return new Sequence(id, 0, tokens, capacity);
 }
 
 describe('Batcher', () => {
@@ -88,7 +95,7 @@ describe('Batcher', () => {
   });
 
   it('computes an answer anew token by token where chunks would change it', () => {
-    const { batcher } = setup(2, 64, 1, true);
+    const { batcher } = setup(2, 64, 1, { recomputeByToken: true });
     const one = sequence(1, 40);
     batcher.add(one);
     for (let i = 0; i < 4; i++) step(batcher);
@@ -146,5 +153,121 @@ describe('Batcher', () => {
         },
       ),
     );
+  });
+});
+
+describe('prefix cache', () => {
+  const shared = (blocks: number, maxBatchTokens: number, maxSequences = 8) =>
+    setup(blocks, maxBatchTokens, maxSequences, { prefixCache: true });
+
+  it('computes a prompt only from where it differs, and always its last token', () => {
+    const { batcher } = shared(20, 256);
+    const first = forked(1, 100, 100);
+    batcher.add(first);
+    step(batcher);
+    const [same, other, longer] = [forked(2, 96, 96), forked(3, 100, 70), forked(4, 130, 100)];
+    for (const one of [same, other, longer]) batcher.add(one);
+    expect([...step(batcher)]).toEqual([
+      [1, 1],
+      [2, 32],
+      [3, 36],
+      [4, 34],
+    ]);
+    expect([first, same, other, longer].map(({ cached }) => cached)).toEqual([0, 64, 64, 96]);
+    expect(same.blockIds.slice(0, 2)).toEqual(first.blockIds.slice(0, 2));
+    expect(same.blockIds[2]).not.toBe(first.blockIds[2]);
+  });
+
+  it('keeps what ended requests computed, answers included', () => {
+    const { batcher, kv } = shared(6, 256);
+    const first = forked(1, 60, 60);
+    batcher.add(first);
+    for (let i = 0; i < 10; i++) step(batcher);
+    const turn = [...first.tokens(0, first.length)];
+    batcher.remove(first);
+    expect(kv.freeCount).toBe(6);
+    const next = new Sequence(2, 0, Int32Array.from([...turn, 7, 7, 7]), 200);
+    batcher.add(next);
+    expect([...step(batcher)]).toEqual([[2, 9]]);
+    expect(next.cached).toBe(64);
+  });
+
+  it('lets a prompt wait for the one that computes its beginning in the same step', () => {
+    const { batcher } = shared(20, 64);
+    batcher.add(forked(1, 100, 96));
+    batcher.add(forked(2, 100, 96));
+    batcher.add(forked(3, 40, 0));
+    const steps = Array.from({ length: 4 }, () => [...step(batcher)]);
+    expect(steps).toEqual([
+      [
+        [1, 32],
+        [3, 32],
+      ],
+      [
+        [1, 32],
+        [3, 8],
+      ],
+      [
+        [3, 1],
+        [1, 36],
+      ],
+      [
+        [1, 1],
+        [3, 1],
+        [2, 4],
+      ],
+    ]);
+  });
+
+  it('gives up unused contents before any sequence loses its blocks', () => {
+    const { batcher } = shared(4, 256);
+    const old = forked(1, 64, 0);
+    batcher.add(old);
+    step(batcher);
+    batcher.remove(old);
+    const [one, two] = [forked(2, 60, 0), forked(3, 60, 0)];
+    batcher.add(one);
+    batcher.add(two);
+    expect([...step(batcher)]).toEqual([
+      [2, 60],
+      [3, 60],
+    ]);
+    expect([one.blockIds.length, two.blockIds.length]).toEqual([2, 2]);
+  });
+
+  it('computes after preemption only what was given up, and does not call it cached', () => {
+    const { batcher } = shared(4, 256);
+    const [one, two] = [forked(1, 62, 0), forked(2, 62, 0)];
+    batcher.add(one);
+    batcher.add(two);
+    for (let i = 0; i < 4; i++) step(batcher);
+    expect([two.blockIds.length, two.computed]).toEqual([0, 0]);
+    batcher.remove(one);
+    expect([...step(batcher)]).toEqual([[2, 33]]);
+    expect([two.cached, two.blockIds.length]).toEqual([0, 3]);
+  });
+
+  it('computes every token of a sequence that must not reuse', () => {
+    const { batcher } = shared(20, 256);
+    const [one, two] = [forked(1, 100, 100), forked(2, 100, 100)];
+    two.reusesBlocks = false;
+    batcher.add(one);
+    step(batcher);
+    batcher.add(two);
+    expect(step(batcher).get(2)).toBe(100);
+  });
+
+  it('a lagging reader that shares its blocks still yields to others', () => {
+    const { batcher } = shared(4, 256, 1);
+    const [one, two] = [forked(1, 100, 100), forked(2, 100, 100)];
+    batcher.add(one);
+    step(batcher);
+    one.paused = true;
+    batcher.add(two);
+    step(batcher);
+    two.paused = true;
+    const third = forked(3, 120, 0);
+    batcher.add(third);
+    expect([...step(batcher)]).toEqual([[3, 120]]);
   });
 });

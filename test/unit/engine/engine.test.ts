@@ -165,6 +165,77 @@ describe('Engine', () => {
   });
 });
 
+describe('prefix cache', () => {
+  it('pays in a second turn only for what is new', () => {
+    const harness = new Harness();
+    const first = harness.generate(prompt(70), { maxTokens: 40 });
+    expect(first.usage.cachedPromptTokens).toBe(0);
+    const turn = [...prompt(70), ...first.tokenIds, ...prompt(9, 3)];
+    harness.device.steps = [];
+    const second = harness.generate(turn, { maxTokens: 5 });
+    // 109 of the 110 tokens before were computed, 96 of them in full blocks.
+    expect(second.usage).toMatchObject({ promptTokens: 119, cachedPromptTokens: 96 });
+    expect(second.tokenIds).toEqual(toyAnswer(turn, 5));
+    expect(harness.device.steps[0]?.sequences[0]).toMatchObject({ firstPosition: 96, logitRows: 1 });
+    expect(second.timings.prefillTokensPerSecond).toBeCloseTo(23 / 0.00004);
+  });
+
+  it('computes every token where the routing is recorded', () => {
+    const harness = new Harness();
+    harness.generate(prompt(70), { maxTokens: 2 });
+    const recorded = harness.generate(prompt(70), { maxTokens: 2, recordRouting: true });
+    expect(recorded.usage.cachedPromptTokens).toBe(0);
+    expect(recorded.routing).toMatchObject({ tokens: 71, promptTokens: 70 });
+  });
+
+  it('is off where told so', () => {
+    const harness = new Harness({ prefixCache: false });
+    for (const _ of [1, 2]) harness.generate(prompt(70), { maxTokens: 2 });
+    expect(harness.results.get(1)?.usage.cachedPromptTokens).toBe(0);
+  });
+
+  it('changes no answer, whatever is shared, preempted, cancelled or evicted', () => {
+    const request = fc.record({
+      length: fc.integer({ min: 1, max: 120 }),
+      fork: fc.nat(120),
+      maxTokens: fc.integer({ min: 1, max: 40 }),
+      delay: fc.nat(40),
+      cancelAfter: fc.option(fc.nat(20)),
+    });
+    let cachedTokens = 0;
+    fc.assert(
+      fc.property(
+        fc.array(request, { minLength: 2, maxLength: 8 }),
+        fc.integer({ min: 1, max: 80 }),
+        fc.integer({ min: 5, max: 14 }),
+        (requests, maxBatchTokens, blocks) => {
+          const harness = new Harness({ maxBatchTokens, blocks, maxContext: 160, maxSequences: 3 });
+          const prompts = requests.map(({ length, fork }, index) => [
+            ...prompt(Math.min(length, fork)),
+            ...prompt(Math.max(0, length - fork), index + 2),
+          ]);
+          requests.forEach(({ maxTokens, delay, cancelAfter }, index) => {
+            harness.add(index + 1, prompts[index] ?? [], { maxTokens });
+            for (let i = 0; i < delay; i++) harness.engine.step();
+            if (cancelAfter !== null) harness.engine.cancel(1 + (cancelAfter % requests.length));
+          });
+          harness.run();
+          prompts.forEach((tokens, index) => {
+            const result = harness.results.get(index + 1);
+            const count =
+              result?.finishReason === 'cancelled' ? result.tokenIds.length : requests[index]?.maxTokens;
+            expect(result?.tokenIds).toEqual(toyAnswer(tokens, count ?? 0));
+            expect(result?.usage.cachedPromptTokens).toBeLessThan(tokens.length);
+            cachedTokens += result?.usage.cachedPromptTokens ?? 0;
+          });
+        },
+      ),
+      { numRuns: 100 },
+    );
+    expect(cachedTokens).toBeGreaterThan(1000);
+  });
+});
+
 describe('results', () => {
   it('count tokens, times, experts and devices', () => {
     const result = new Harness({ maxBatchTokens: 16 }).generate(prompt(40), { maxTokens: 5 });

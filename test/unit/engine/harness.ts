@@ -13,6 +13,7 @@ export type HarnessOptions = FakeDeviceOptions & {
   maxBatchTokens?: number;
   maxSequences?: number;
   maxContext?: number;
+  prefixCache?: boolean;
   policy?: string;
   prefetch?: string;
   cachePolicy?: string;
@@ -72,6 +73,7 @@ export class Harness {
         maxBatchTokens: options.maxBatchTokens ?? 64,
         maxSequences: options.maxSequences ?? 8,
         recomputeByToken: false,
+        prefixCache: options.prefixCache ?? true,
       },
       eosIds: new Set([TOY.eosId]),
       sampling: {},
