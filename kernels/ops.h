@@ -46,7 +46,8 @@ struct ActView {
 
 enum class KvDType : uint8_t { F32 = 0, F16 = 1, BF16 = 2, Q8_0 = 3 };
 enum class RopeStyle : uint8_t { Neox = 0, Interleaved = 1 };
-enum class Activation : uint8_t { Silu = 0, GeluTanh = 1, Gelu = 2 };
+/// SwigluClamped is gpt-oss's: g = min(gate, 7), g * sigmoid(1.702 g) * (clamp(up, -7, 7) + 1).
+enum class Activation : uint8_t { Silu = 0, GeluTanh = 1, Gelu = 2, SwigluClamped = 3 };
 
 /// Attention of one KV head and the `q_heads` query heads that share it, for `tokens` consecutive query
 /// tokens of one sequence (positions first_position ... first_position + tokens - 1). Causal; K and V of
@@ -90,7 +91,7 @@ struct OpTable {
   /// / 2].
   void (*rope)(float* x, size_t heads, size_t head_dim, size_t rotary_dim, const float* cos, const float* sin,
                RopeStyle style);
-  /// out[i] = act(gate[i]) * up[i]
+  /// out[i] = act(gate[i]) * up[i]; SwigluClamped as above
   void (*gated_activation)(Activation act, const float* gate, const float* up, float* out, size_t n);
   /// out[i] = fma(weight, x[i], out[i])
   void (*accumulate)(const float* x, float weight, float* out, size_t n);

@@ -20,11 +20,23 @@ NEARMOE_INLINE VF activate(VF x) {
   return f_fma(half, f_erf(f_mul(x, f_set(0.70710678118654752f))), half);
 }
 
+NEARMOE_INLINE VF swiglu_clamped(VF gate, VF up) {
+  const VF g = f_min(f_set(7.0f), gate);
+  const VF bounded = f_max(f_set(-7.0f), f_min(f_set(7.0f), up));
+  return f_mul(times_sigmoid(g, f_mul(f_set(1.702f), g)), f_add(bounded, f_set(1.0f)));
+}
+
 template <Activation kAct>
 static void gated(const float* gate, const float* up, float* out, size_t n) {
   for (size_t i = 0; i < n; i += 16) {
-    const VF value = activate<kAct>(f_load_up_to(gate + i, n - i));
-    f_store_up_to(out + i, f_mul(value, f_load_up_to(up + i, n - i)), n - i);
+    const VF g = f_load_up_to(gate + i, n - i), u = f_load_up_to(up + i, n - i);
+    VF value;
+    if constexpr (kAct == Activation::SwigluClamped) {
+      value = swiglu_clamped(g, u);
+    } else {
+      value = f_mul(activate<kAct>(g), u);
+    }
+    f_store_up_to(out + i, value, n - i);
   }
 }
 
@@ -36,6 +48,8 @@ static void gated_activation(Activation act, const float* gate, const float* up,
       return gated<Activation::GeluTanh>(gate, up, out, n);
     case Activation::Gelu:
       return gated<Activation::Gelu>(gate, up, out, n);
+    case Activation::SwigluClamped:
+      return gated<Activation::SwigluClamped>(gate, up, out, n);
   }
 }
 

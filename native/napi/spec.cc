@@ -13,7 +13,7 @@ using args::Fields;
 constexpr uint32_t kMaxSize = 1U << 20;
 constexpr uint32_t kMaxVocab = 1U << 24;
 constexpr uint32_t kMaxExperts = 1024;
-constexpr const char* kActivations[] = {"silu", "gelu_tanh", "gelu"};
+constexpr const char* kActivations[] = {"silu", "gelu_tanh", "gelu", "swiglu_clamped"};
 
 RopeSpec read_rope(const Fields& fields) {
   RopeSpec rope;
@@ -38,6 +38,7 @@ AttentionSpec read_attention(Napi::Env env, const Fields& fields, uint32_t num_r
   spec.scale = fields.real("scale");
   spec.sliding_window = fields.integer("slidingWindow", 0, UINT32_MAX);
   spec.rope = static_cast<int32_t>(fields.number("rope", -1, static_cast<double>(num_ropes) - 1));
+  if (fields.has("sinks")) spec.sinks = fields.boolean("sinks");
   if (spec.num_heads % spec.num_kv_heads != 0)
     args::fail(env, "`numHeads` is not a multiple of `numKvHeads`");
   if (uint64_t{spec.num_heads} * spec.head_dim > kMaxSize)
@@ -62,6 +63,7 @@ void read_moe(Napi::Env env, const Fields& fields, FfnSpec& ffn) {
   ffn.num_experts = fields.integer("numExperts", 1, kMaxExperts);
   ffn.top_k = fields.integer("numExpertsPerTok", 1, kMaxExperts);
   if (ffn.top_k > ffn.num_experts) args::fail(env, "`numExpertsPerTok` is larger than `numExperts`");
+  if (fields.has("expertBias")) ffn.expert_bias = fields.boolean("expertBias");
   const Fields router = fields.object("router");
   ffn.router.scoring = static_cast<Scoring>(router.choice("scoring", kScorings));
   ffn.router.norm_topk_prob = router.boolean("normTopkProb");

@@ -26,6 +26,15 @@ struct ExpertTask {
       slab;  ///< where the slices lie one after the other (a VRAM slot), or null: the units' own slices
 };
 
+/// One rank's part of a gated feed-forward block. Biases lie at the slice's own rows; null where there are
+/// none, `down_bias` also in all slices but the first, since their partial sums are added.
+struct FfnSlice {
+  PackedMatrix gate, up, down;
+  const float* gate_bias = nullptr;
+  const float* up_bias = nullptr;
+  const float* down_bias = nullptr;
+};
+
 class Forward {
  public:
   Forward(const ModelSpec& spec, const WeightStore& store, const OpTable& ops, KvCache& kv, Buffers& buffers,
@@ -97,10 +106,10 @@ class Forward {
   void dense_ffn(uint32_t rank, uint32_t layer);
   void own_experts(uint32_t rank, uint32_t layer);
   /// One tile of a gated FFN slice: scratch.ffn_out [count][H] = down(act(gate x) * up x).
-  void ffn_tile(const PackedMatrix& gate, const PackedMatrix& up, const PackedMatrix& down,
-                Activation activation, const LayerInput& input, const uint32_t* tokens, uint32_t first,
-                uint32_t count, RankScratch& scratch);
-  void contribute(uint32_t layer, uint32_t expert, uint32_t slice, const PackedMatrix (&matrices)[3],
+  void add_bias(const float* bias, float* rows, uint32_t count, uint32_t n) const;
+  void ffn_tile(const FfnSlice& slice, Activation activation, const LayerInput& input, const uint32_t* tokens,
+                uint32_t first, uint32_t count, RankScratch& scratch);
+  void contribute(uint32_t layer, uint32_t expert, uint32_t slice, const FfnSlice& matrices,
                   RankScratch& scratch);
 
   const ModelSpec& spec_;
@@ -119,8 +128,8 @@ class Forward {
   std::vector<uint32_t> input_formats_;  // [layer][part]: bit per ActFormat that consumers want
 };
 
-/// The three packed matrices of an expert's slice; with a slab, pointing into it.
-void expert_slice(const GatedFfn& expert, uint32_t slice, const std::byte* slab, PackedMatrix (&out)[3]);
+/// An expert's slice; with a slab, its matrices point into it.
+FfnSlice expert_slice(const GatedFfn& expert, uint32_t slice, const std::byte* slab);
 /// Bytes of an expert's slab: all slices' matrices in order.
 size_t slab_size(const GatedFfn& expert);
 

@@ -176,6 +176,7 @@ void Forward::attend_head(uint32_t rank, uint32_t layer, const StepSequence& seq
   args.kv_dtype = kv_.dtype();
   args.scale = spec.scale;
   args.sliding_window = spec.sliding_window;
+  if (spec.sinks) args.sinks = weights_.layers[layer].attention_sinks.data() + kv_head * spec.heads_per_kv();
   args.out = buffers_.attention + sequence.first_token * stride + first;
   args.out_stride = stride;
   ops_.attention(args);

@@ -23,19 +23,27 @@ float sigmoid_of_dot(const std::vector<float>& weight, const float* x) {
 
 }  // namespace
 
-void expert_slice(const GatedFfn& expert, uint32_t slice, const std::byte* slab, PackedMatrix (&out)[3]) {
+FfnSlice expert_slice(const GatedFfn& expert, uint32_t slice, const std::byte* slab) {
   const SlicedMatrix* matrices[3] = {&expert.gate, &expert.up, &expert.down};
+  FfnSlice out;
+  PackedMatrix* targets[3] = {&out.gate, &out.up, &out.down};
   size_t offset = 0;
   for (uint32_t s = 0; s <= slice; ++s) {
     for (int m = 0; m < 3; ++m) {
       const PackedMatrix& source = matrices[m]->slices[s];
       if (s == slice) {
-        out[m] = source;
-        if (slab != nullptr) out[m].data = slab + offset;
+        *targets[m] = source;
+        if (slab != nullptr) targets[m]->data = slab + offset;
       }
       offset += slice_bytes(source);
     }
   }
+  if (!expert.gate_bias.empty()) {
+    out.gate_bias = expert.gate_bias.data() + expert.gate.ranges[slice].begin;
+    out.up_bias = expert.up_bias.data() + expert.up.ranges[slice].begin;
+    out.down_bias = slice == 0 ? expert.down_bias.data() : nullptr;
+  }
+  return out;
 }
 
 size_t slab_size(const GatedFfn& expert) {
@@ -72,9 +80,14 @@ void Forward::route(uint32_t rank, uint32_t layer) {
   }
 }
 
-void Forward::ffn_tile(const PackedMatrix& gate, const PackedMatrix& up, const PackedMatrix& down,
-                       Activation activation, const LayerInput& input, const uint32_t* tokens, uint32_t first,
-                       uint32_t count, RankScratch& scratch) {
+void Forward::add_bias(const float* bias, float* rows, uint32_t count, uint32_t n) const {
+  if (bias == nullptr) return;
+  for (uint32_t i = 0; i < count; ++i) ops_.add(bias, rows + size_t{i} * n, n);
+}
+
+void Forward::ffn_tile(const FfnSlice& slice, Activation activation, const LayerInput& input,
+                       const uint32_t* tokens, uint32_t first, uint32_t count, RankScratch& scratch) {
+  const auto& [gate, up, down, gate_bias, up_bias, down_bias] = slice;
   auto view = [&](const PackedMatrix& matrix) {
     const auto format = static_cast<size_t>(traits(matrix.dtype).activation);
     const size_t stride = input.stride[format];
@@ -84,11 +97,14 @@ void Forward::ffn_tile(const PackedMatrix& gate, const PackedMatrix& up, const P
   };
   ops_.matmul(gate, view(gate), scratch.gate, gate.rows);
   ops_.matmul(up, view(up), scratch.up, up.rows);
+  add_bias(gate_bias, scratch.gate, count, gate.rows);
+  add_bias(up_bias, scratch.up, count, up.rows);
   ops_.gated_activation(activation, scratch.gate, scratch.up, scratch.gate, size_t{count} * gate.rows);
   const ActFormat format = traits(down.dtype).activation;
   ops_.prepare_activations(format, scratch.gate, gate.rows, count, gate.rows, scratch.ffn_mid);
   ops_.matmul(down, {scratch.ffn_mid, activation_stride(format, gate.rows), nullptr, count}, scratch.ffn_out,
               spec_.hidden_size);
+  add_bias(down_bias, scratch.ffn_out, count, spec_.hidden_size);
 }
 
 void Forward::dense_ffn(uint32_t rank, uint32_t layer) {
@@ -102,8 +118,8 @@ void Forward::dense_ffn(uint32_t rank, uint32_t layer) {
   const LayerInput& input = input_of(rank);
   for (uint32_t first = 0; first < step_->tokens; first += kFfnTile) {
     const uint32_t count = std::min(kFfnTile, step_->tokens - first);
-    ffn_tile(weights.dense.gate.slices[rank], weights.dense.up.slices[rank], weights.dense.down.slices[rank],
-             ffn.activation, input, nullptr, first, count, scratch);
+    ffn_tile(expert_slice(weights.dense, rank, nullptr), ffn.activation, input, nullptr, first, count,
+             scratch);
     for (uint32_t i = 0; i < count; ++i) {
       const size_t at = size_t{first + i} * n;
       const float weight = ffn.is_moe && ffn.shared_gate_sigmoid
@@ -135,8 +151,8 @@ void Forward::own_experts(uint32_t rank, uint32_t layer) {
     if (expert.gate.slices[slice].rows == 0) continue;
     for (uint32_t pair = groups.offsets[e]; pair < groups.offsets[e + 1]; pair += kFfnTile) {
       const uint32_t count = std::min(kFfnTile, groups.offsets[e + 1] - pair);
-      ffn_tile(expert.gate.slices[slice], expert.up.slices[slice], expert.down.slices[slice], ffn.activation,
-               input_of(rank), groups.tokens.data(), pair, count, scratch);
+      ffn_tile(expert_slice(expert, slice, nullptr), ffn.activation, input_of(rank), groups.tokens.data(),
+               pair, count, scratch);
       for (uint32_t i = 0; i < count; ++i) {
         ops_.accumulate(scratch.ffn_out + size_t{i} * n, groups.weights[pair + i],
                         partial + size_t{groups.tokens[pair + i]} * n, n);
@@ -156,7 +172,7 @@ void Forward::ffn_part(uint32_t rank, uint32_t layer) {
   if (ffn.is_moe) own_experts(rank, layer);
 }
 
-void Forward::contribute(uint32_t layer, uint32_t expert, uint32_t slice, const PackedMatrix (&matrices)[3],
+void Forward::contribute(uint32_t layer, uint32_t expert, uint32_t slice, const FfnSlice& matrices,
                          RankScratch& scratch) {
   const ExpertGroups& groups = buffers_.groups;
   const uint32_t n = spec_.hidden_size;
@@ -164,12 +180,12 @@ void Forward::contribute(uint32_t layer, uint32_t expert, uint32_t slice, const 
   for (uint32_t pair = groups.offsets[expert]; pair < groups.offsets[expert + 1]; pair += kFfnTile) {
     const uint32_t count = std::min(kFfnTile, groups.offsets[expert + 1] - pair);
     float* out = buffers_.contributions + pair * pair_stride + size_t{slice} * n;
-    if (matrices[0].rows == 0) {
+    if (matrices.gate.rows == 0) {
       for (uint32_t i = 0; i < count; ++i) std::fill(out + i * pair_stride, out + i * pair_stride + n, 0.0F);
       continue;
     }
-    ffn_tile(matrices[0], matrices[1], matrices[2], spec_.layers[layer].ffn.activation, buffers_.input,
-             groups.tokens.data(), pair, count, scratch);
+    ffn_tile(matrices, spec_.layers[layer].ffn.activation, buffers_.input, groups.tokens.data(), pair, count,
+             scratch);
     for (uint32_t i = 0; i < count; ++i) {
       const float* y = scratch.ffn_out + size_t{i} * n;
       std::copy(y, y + n, out + i * pair_stride);
@@ -181,9 +197,8 @@ void Forward::run_gpu_experts(uint32_t rank, uint32_t layer, const std::vector<E
   for (const ExpertTask& task : tasks) {
     const GatedFfn& expert = weights_.layers[layer].experts[task.expert];
     for (uint32_t slice = rank; slice < expert.gate.slices.size(); slice += topology_.dense_ranks) {
-      PackedMatrix matrices[3];
-      expert_slice(expert, slice, task.slab, matrices);
-      contribute(layer, task.expert, slice, matrices, buffers_.dense_scratch[rank]);
+      contribute(layer, task.expert, slice, expert_slice(expert, slice, task.slab),
+                 buffers_.dense_scratch[rank]);
     }
   }
 }
@@ -193,9 +208,9 @@ void Forward::run_unit_experts(uint32_t unit_rank, uint32_t layer, const std::ve
     const uint32_t group = topology_.group_of(task.expert);
     const uint32_t first = topology_.group_first_rank(group);
     if (unit_rank < first || unit_rank >= first + topology_.group_ranks(group)) continue;
-    PackedMatrix matrices[3];
-    expert_slice(weights_.layers[layer].experts[task.expert], unit_rank - first, nullptr, matrices);
-    contribute(layer, task.expert, unit_rank - first, matrices, buffers_.unit_scratch[unit_rank]);
+    const GatedFfn& expert = weights_.layers[layer].experts[task.expert];
+    contribute(layer, task.expert, unit_rank - first, expert_slice(expert, unit_rank - first, nullptr),
+               buffers_.unit_scratch[unit_rank]);
   }
 }
 

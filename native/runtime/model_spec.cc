@@ -67,6 +67,10 @@ const char* role_name(Role role) {
       "sharedExpertGate",
       "routerBias",
       "routerSelectionBias",
+      "attentionSinks",
+      "expertGateBias",
+      "expertUpBias",
+      "expertDownBias",
   };
   return kNames[static_cast<size_t>(role)];
 }

@@ -32,6 +32,7 @@ struct AttentionSpec {
   float scale = 1;
   uint32_t sliding_window = 0;
   int32_t rope = -1;
+  bool sinks = false;  ///< per query head an extra logit in the softmax's denominator
 
   uint32_t q_size() const { return num_heads * head_dim; }
   uint32_t kv_size() const { return num_kv_heads * head_dim; }
@@ -57,6 +58,7 @@ struct FfnSpec {
   Activation activation = Activation::Silu;
   uint32_t intermediate_size = 0;  ///< of the dense block or of one expert
   uint32_t num_experts = 0;
+  bool expert_bias = false;  ///< on gate, up and down of every expert
   uint32_t top_k = 0;
   RouterSpec router;
   uint32_t shared_intermediate_size = 0;  ///< 0: no shared expert
@@ -126,8 +128,12 @@ enum class Role : uint8_t {
   SharedExpertGate,
   RouterBias,
   RouterSelectionBias,
+  AttentionSinks,
+  ExpertGateBias,
+  ExpertUpBias,
+  ExpertDownBias,
 };
-inline constexpr uint32_t kNumRoles = 32;
+inline constexpr uint32_t kNumRoles = 36;
 const char* role_name(Role role);
 
 }  // namespace nearmoe

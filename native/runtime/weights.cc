@@ -200,6 +200,12 @@ Status WeightStore::add_layer_weight(const LoadRow& row, const std::byte* src, i
       return add_vector(row, src, table_row, layer.output_bias, hidden);
     case Role::SharedExpertGate:
       return add_vector(row, src, table_row, layer.shared_expert_gate, hidden);
+    case Role::AttentionSinks:
+      return add_vector(row, src, table_row, layer.attention_sinks, attention.num_heads);
+    case Role::ExpertGateBias:
+    case Role::ExpertUpBias:
+    case Role::ExpertDownBias:
+      return add_expert_bias(row, src, table_row);
     case Role::RouterBias:
       return add_vector(row, src, table_row, layer.router_bias, num_experts);
     case Role::RouterSelectionBias:
@@ -267,6 +273,19 @@ Status WeightStore::add_ffn_weight(const LoadRow& row, const std::byte* src, int
                     {target, intermediate_ranges(size, parts), is_down, is_expert, first}, tasks);
 }
 
+Status WeightStore::add_expert_bias(const LoadRow& row, const std::byte* src, int64_t table_row) {
+  const auto layer = static_cast<size_t>(row.layer);
+  std::vector<GatedFfn>& experts = weights_.layers[layer].experts;
+  if (row.expert < 0 || static_cast<size_t>(row.expert) >= experts.size())
+    return Status::error(Code::InvalidArgument, describe(row) + ": no such expert", table_row);
+  GatedFfn& expert = experts[static_cast<size_t>(row.expert)];
+  const uint32_t width = spec_.layers[layer].ffn.intermediate_size;
+  if (row.role == Role::ExpertDownBias)
+    return add_vector(row, src, table_row, expert.down_bias, spec_.hidden_size);
+  return add_vector(row, src, table_row, row.role == Role::ExpertGateBias ? expert.gate_bias : expert.up_bias,
+                    width);
+}
+
 Status WeightStore::complete() {
   auto missing = [](const std::string& what) {
     return Status::error(Code::WeightMissing, what + " is missing");
@@ -286,6 +305,7 @@ Status WeightStore::complete() {
     if (attention.qk_norm != QkNorm::None && (layer.query_norm.empty() || layer.key_norm.empty())) {
       return missing("queryNorm or keyNorm" + where);
     }
+    if (attention.sinks && layer.attention_sinks.empty()) return missing("attentionSinks" + where);
     auto whole = [](const GatedFfn& f) { return f.gate.present() && f.up.present() && f.down.present(); };
     if (ffn.dense_intermediate_size() > 0 && !whole(layer.dense))
       return missing("a feed-forward matrix" + where);
@@ -296,7 +316,10 @@ Status WeightStore::complete() {
     if (ffn.router.selection_bias && layer.router_selection_bias.empty())
       return missing("routerSelectionBias" + where);
     for (size_t e = 0; e < layer.experts.size(); ++e) {
-      if (!whole(layer.experts[e])) return missing("expert " + std::to_string(e) + where);
+      const GatedFfn& expert = layer.experts[e];
+      if (!whole(expert)) return missing("expert " + std::to_string(e) + where);
+      if (ffn.expert_bias && (expert.gate_bias.empty() || expert.up_bias.empty() || expert.down_bias.empty()))
+        return missing("a bias of expert " + std::to_string(e) + where);
     }
   }
   return {};

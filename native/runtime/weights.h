@@ -32,6 +32,7 @@ struct SlicedMatrix {
 /// gate, up and down of a gated feed-forward block, cut at the same places of the intermediate dimension.
 struct GatedFfn {
   SlicedMatrix gate, up, down;
+  std::vector<float> gate_bias, up_bias, down_bias;  ///< whole; empty where the model has none
 };
 
 struct LayerWeights {
@@ -41,7 +42,7 @@ struct LayerWeights {
   GatedFfn dense;  ///< the dense block, or the shared expert
   std::vector<float> shared_expert_gate;
   PackedMatrix router;
-  std::vector<float> router_bias, router_selection_bias;
+  std::vector<float> router_bias, router_selection_bias, attention_sinks;
   std::vector<GatedFfn> experts;  ///< slices over the ranks of the expert's NDP group
 };
 
@@ -129,6 +130,7 @@ class WeightStore {
   Status add_matrix(const LoadRow& row, const std::byte* src, int64_t table_row, const SliceRequest& request,
                     std::vector<std::vector<PackTask>>& tasks);
   Status check_shape(const LoadRow& row, int64_t table_row, uint32_t rows, uint32_t cols) const;
+  Status add_expert_bias(const LoadRow& row, const std::byte* src, int64_t table_row);
   Status add_layer_weight(const LoadRow& row, const std::byte* src, int64_t table_row,
                           std::vector<std::vector<PackTask>>& tasks);
   Status add_attention_weight(const LoadRow& row, const std::byte* src, int64_t table_row,

@@ -65,6 +65,8 @@ export type AttentionSpec = {
   scale: number;
   /** Keys at distance >= window are unseen; 0 = full attention. */
   slidingWindow: number;
+  /** Per query head an extra logit in the softmax's denominator, which takes weight away from the values. */
+  sinks?: boolean;
   /** Index into ModelSpec.ropes, -1 = no rotary embedding. */
   rope: number;
 };
@@ -88,10 +90,16 @@ export type RouterSpec = {
   weightMultiplier?: number;
 };
 
+/**
+ * 'swiglu_clamped' is gpt-oss's: g = min(gate, 7), output g * sigmoid(1.702 g) * (clamp(up, -7, 7) + 1); the others are
+ * act(gate) * up.
+ */
+export type Activation = 'silu' | 'gelu_tanh' | 'gelu' | 'swiglu_clamped';
+
 export type DenseFfnSpec = {
   kind: 'dense';
   intermediateSize: number;
-  activation: 'silu' | 'gelu_tanh' | 'gelu';
+  activation: Activation;
 };
 
 export type MoeFfnSpec = {
@@ -99,7 +107,9 @@ export type MoeFfnSpec = {
   numExperts: number;
   numExpertsPerTok: number;
   intermediateSize: number;
-  activation: 'silu' | 'gelu_tanh' | 'gelu';
+  activation: Activation;
+  /** Biases on gate, up and down of every expert. */
+  expertBias?: boolean;
   router: RouterSpec;
   /** A dense expert every token passes; gate 'sigmoid' scales it by sigmoid(w . x). */
   sharedExpert?: { intermediateSize: number; gate: 'none' | 'sigmoid' };
@@ -160,10 +170,17 @@ export const WEIGHT_ROLES = [
   'sharedExpertGate',
   'routerBias',
   'routerSelectionBias',
+  'attentionSinks',
+  'expertGateBias',
+  'expertUpBias',
+  'expertDownBias',
 ] as const;
 export type WeightRole = (typeof WEIGHT_ROLES)[number];
 
-/** Where a weight comes from: rows [firstRow, firstRow + rows) of a tensor seen as [prod(leading dims), last dim]. */
+/**
+ * Where a weight comes from: `rows` rows from firstRow on, each `rowStride` (1 where it is missing) after the one before,
+ * of a tensor seen as [prod(leading dims), last dim]; with a stride a vector's values count as rows of one column.
+ */
 export type WeightSource = {
   role: WeightRole;
   /** -1 where the role belongs to no layer. */
@@ -172,6 +189,7 @@ export type WeightSource = {
   expert: number;
   tensor: string;
   firstRow: number;
+  rowStride?: number;
   rows: number;
   cols: number;
 };

@@ -4,6 +4,7 @@
  * from the result in rope.ts.
  */
 import { ConfigReader } from './config.js';
+import type { JsonObject } from './json-file.js';
 import type { RopeScaling, RopeSpec } from './model-spec.js';
 
 export type RopeDefaults = {
@@ -12,11 +13,13 @@ export type RopeDefaults = {
   maxPositions: number;
   /** Share of a head that is rotated, for families in which it may differ from 1. */
   partialRotaryFactor?: number;
+  /** Parameters that hold where the config has none. */
+  ropeScaling?: JsonObject;
 };
 
 /** Throws ModelFormatError for unknown types, missing factors and values that contradict each other. */
 export function readRope(config: ConfigReader, defaults: RopeDefaults): RopeSpec {
-  const parameters = ropeParameters(config);
+  const parameters = ropeParameters(config, defaults.ropeScaling);
   const theta = readTheta(config, parameters, defaults.theta);
   const rotaryDim = readRotaryDim(config, parameters, defaults);
   return {
@@ -28,11 +31,11 @@ export function readRope(config: ConfigReader, defaults: RopeDefaults): RopeSpec
 }
 
 /** The keys of `rope_parameters` and `rope_scaling`; a file may have both as long as they agree. */
-function ropeParameters(config: ConfigReader): ConfigReader {
+function ropeParameters(config: ConfigReader, fallback: JsonObject = {}): ConfigReader {
   const parameters = config.object('rope_parameters');
   const scaling = config.object('rope_scaling');
   if (parameters === undefined || scaling === undefined) {
-    return parameters ?? scaling ?? new ConfigReader({}, config.file);
+    return parameters ?? scaling ?? new ConfigReader(fallback, config.file);
   }
   for (const key of scaling.keys()) {
     const spellings = key === 'type' ? ['type', 'rope_type'] : [key];

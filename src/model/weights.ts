@@ -45,6 +45,7 @@ function attentionShapes({ attention }: LayerSpec, hidden: number, withNormBias:
   if (withNormBias) shapes.push(['attentionNormBias', 1, hidden], ['ffnNormBias', 1, hidden]);
   if (attention.qkvBias)
     shapes.push(['queryBias', 1, queryRows], ['keyBias', 1, keyRows], ['valueBias', 1, keyRows]);
+  if (attention.sinks) shapes.push(['attentionSinks', 1, numHeads]);
   if (attention.outputBias) shapes.push(['outputBias', 1, hidden]);
   if (qkNorm === 'head') shapes.push(['queryNorm', 1, headDim], ['keyNorm', 1, headDim]);
   if (qkNorm === 'full') shapes.push(['queryNorm', 1, queryRows], ['keyNorm', 1, keyRows]);
@@ -66,6 +67,10 @@ function* ffnNeeds({ ffn }: LayerSpec, hidden: number, layer: number): Generator
     yield need(['expertGate', width, hidden], layer, expert);
     yield need(['expertUp', width, hidden], layer, expert);
     yield need(['expertDown', hidden, width], layer, expert);
+    if (!ffn.expertBias) continue;
+    yield need(['expertGateBias', 1, width], layer, expert);
+    yield need(['expertUpBias', 1, width], layer, expert);
+    yield need(['expertDownBias', 1, hidden], layer, expert);
   }
   if (ffn.sharedExpert === undefined) return;
   const shared = ffn.sharedExpert.intermediateSize;
@@ -156,11 +161,10 @@ function viewOf(
 ): WeightSource {
   const { role, layer, expert, rows, cols } = weight;
   const view = typeof name === 'string' ? { tensor: name, part: 0, parts: 1 } : name;
-  const blockRows = rows * view.parts;
   const stacked = expert >= 0 && !view.tensor.includes('{expert}');
-  const shape = stacked ? [numExpertsOf(spec, layer), blockRows, cols] : [blockRows, cols];
-  const vector = !stacked && blockRows === 1 && tensor.shape.length === 1;
-  const expected = vector ? [cols] : shape;
+  const isVector = rows === 1 && role !== 'router' && (stacked || tensor.shape.length === 1);
+  const matrix = isVector ? [cols * view.parts] : [rows * view.parts, cols];
+  const expected = stacked ? [numExpertsOf(spec, layer), ...matrix] : matrix;
   if (tensor.shape.length !== expected.length || tensor.shape.some((dim, i) => dim !== expected[i])) {
     throw new ModelFormatError({
       file: tensors.pathOf(tensor),
@@ -170,8 +174,16 @@ function viewOf(
       offset: tensor.offsetBytes,
     });
   }
-  const firstRow = (stacked ? expert * blockRows : 0) + view.part * rows;
-  return { role, layer, expert, tensor: tensor.name, firstRow, rows, cols };
+  const source = { role, layer, expert, tensor: tensor.name };
+  const block = stacked ? expert : 0;
+  if (!view.interleaved) {
+    const firstRow = block * rows * view.parts + view.part * rows;
+    return { ...source, firstRow, rows, cols };
+  }
+  // A vector's values are rows of one column here, so that they can be taken at a stride.
+  const [count, width] = isVector ? [cols, 1] : [rows, cols];
+  const firstRow = block * count * view.parts + view.part;
+  return { ...source, firstRow, rowStride: view.parts, rows: count, cols: width };
 }
 
 function numExpertsOf(spec: ModelSpec, layer: number): number {

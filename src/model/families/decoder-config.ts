@@ -3,6 +3,7 @@
  * it with the defaults of their own transformers class (5.18) and add what is theirs.
  */
 import type { ConfigReader } from '../config.js';
+import type { JsonObject } from '../json-file.js';
 import type { AttentionSpec, DenseFfnSpec, LayerSpec, ModelSpec, RopeSpec } from '../model-spec.js';
 import { readRope } from '../rope-config.js';
 
@@ -22,6 +23,8 @@ export type DecoderDefaults = {
   /** Share of a head that is rotated, for families in which it may differ from 1. */
   partialRotaryFactor?: number;
   tiedEmbeddings?: boolean;
+  /** Rotary parameters that hold where the config has none. */
+  ropeScaling?: JsonObject;
 };
 
 export type DecoderConfig = {
@@ -62,6 +65,7 @@ export function readDecoderConfig(config: ConfigReader, defaults: DecoderDefault
       headDim: heads.headDim,
       maxPositions,
       partialRotaryFactor: defaults.partialRotaryFactor,
+      ropeScaling: defaults.ropeScaling,
     }),
   };
 }

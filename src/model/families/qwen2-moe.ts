@@ -17,6 +17,7 @@ import {
 } from './decoder-config.js';
 import type { Family } from './family.js';
 import { HUB_DECODER, HUB_DENSE_MLP, HUB_MLP_EXPERTS } from './hub-names.js';
+import { readLayerTypes } from './layer-types.js';
 
 const DEFAULTS = {
   vocabSize: 151936,
@@ -35,20 +36,12 @@ function readWindows(config: ConfigReader, numLayers: number): number[] {
   const window = enabled ? readSlidingWindow(config, 4096) : 0;
   const maxWindowLayers = config.integer('max_window_layers', 28, { min: 0 });
   const alternating = (layer: number) => enabled && layer % 2 === 0 && layer < maxWindowLayers;
-  const types = config.texts(
-    'layer_types',
-    Array.from({ length: numLayers }, (_, layer) =>
-      alternating(layer) ? 'sliding_attention' : 'full_attention',
-    ),
+  const known = ['full_attention', 'sliding_attention'] as const;
+  const types = readLayerTypes(config, numLayers, known, (layer) =>
+    alternating(layer) ? 'sliding_attention' : 'full_attention',
   );
-  if (types.length !== numLayers) {
-    throw config.contradiction('num_hidden_layers', numLayers, 'layer_types', `${types.length} types`);
-  }
   return types.map((type) => {
     if (type === 'full_attention') return 0;
-    if (type !== 'sliding_attention') {
-      throw config.unsupported('layer_types', 'full_attention or sliding_attention', type);
-    }
     if (!enabled) throw config.contradiction('use_sliding_window', false, 'layer_types', type);
     return window;
   });

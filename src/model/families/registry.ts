@@ -5,6 +5,7 @@ import type { ConfigReader } from '../config.js';
 import { ernie45Moe } from './ernie4-5-moe.js';
 import type { Family } from './family.js';
 import { glm4Moe } from './glm4-moe.js';
+import { gptOss } from './gpt-oss.js';
 import { granitemoe } from './granitemoe.js';
 import { minimaxM2 } from './minimax-m2.js';
 import { mixtral } from './mixtral.js';
@@ -23,6 +24,7 @@ export const FAMILIES: readonly Family[] = [
   glm4Moe,
   ernie45Moe,
   minimaxM2,
+  gptOss,
 ];
 
 /**

@@ -89,7 +89,7 @@ function configOf(
   refuseOtherRouting(metadata, gguf);
   values.model_type = family.modelType;
   values.tie_word_embeddings = !tensors.has('output.weight');
-  values.rope_parameters = readRopeParameters(metadata, tensors, arch);
+  values.rope_parameters = { ...readRopeParameters(metadata, tensors, arch), ...gguf.rope };
   return new ConfigReader(values, metadata.path, labels);
 }
 

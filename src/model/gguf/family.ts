@@ -18,6 +18,8 @@ export type GgufFamily = {
   ropeStyle: RopeStyle;
   /** How router logits become scores; files that say otherwise in `expert_gating_func` are refused. 'softmax' without it. */
   gating?: 'softmax' | 'sigmoid';
+  /** Rotary settings that hold for the family and have no metadata key. */
+  rope?: JsonObject;
   /** Further keys of config.json, each with the end of its metadata key: `expert_count` for `ARCH.expert_count`. */
   keys?: Readonly<Record<string, string>>;
   /** Config values that follow from tensors or from what converters leave out; `keys` go before them. */

@@ -157,7 +157,11 @@ std::string run_activation(const OpTable& ops, Activation act) {
       gate.floats()[i] = (static_cast<float>(random() % 20001) - 10000.0f) * (random() % 4 ? 5e-4f : 2e-2f);
     }
     std::vector<float> up(n, 1.0f), expected(n);
-    for (size_t i = 0; i < n; ++i) up[i] = 0.5f + static_cast<float>(i % 3);
+    for (size_t i = 0; i < n; ++i) {
+      // The clamped one looks at both sides of its bounds.
+      up[i] = act == Activation::SwigluClamped ? 4.5f * (static_cast<float>(i % 5) - 1.5f)
+                                               : 0.5f + static_cast<float>(i % 3);
+    }
     kScalarOps.gated_activation(act, gate.floats(), up.data(), expected.data(), n);
     ops.gated_activation(act, gate.floats(), up.data(), got.floats(), n);
     for (size_t i = 0; i < n; ++i) {  // element by element: small outputs count as well
@@ -190,8 +194,8 @@ void add_vector_cases(Cases& cases) {
     add("rope", run_rope);
     add("accumulate and add", run_sums);
     add("argmax", run_argmax);
-    const char* names[] = {"silu", "gelu_tanh", "gelu"};
-    for (int a = 0; a < 3; ++a) {
+    const char* names[] = {"silu", "gelu_tanh", "gelu", "swiglu_clamped"};
+    for (int a = 0; a < 4; ++a) {
       cases.push_back({format("%s gated_activation %s is within tolerance", ops->isa, names[a]),
                        [ops, a] { return run_activation(*ops, static_cast<Activation>(a)); }});
     }
