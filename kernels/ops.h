@@ -123,9 +123,11 @@ bool pack(DType dtype, const std::byte* src, size_t row_bytes, size_t rows, size
 /// ends inside a superblock, dst holds the touched superblocks whole, the quants of columns outside the slice
 /// as zero bits.
 void unpack(const PackedMatrix& w, std::byte* dst);
-/// Quantises float rows to the file layout of dtype (q8_0, q4_0, q4_k; bf16, f16, f32 convert). False: not
-/// supported.
+/// Quantises float rows to the file layout of dtype (bf16, f16, f32 convert); cols in whole blocks. False
+/// where can_quantize(dtype) is. A block that holds NaN or infinity gets a scale that pack refuses.
 bool quantize(DType dtype, const float* src, size_t rows, size_t cols, std::byte* dst);
+/// All but q2_k, q3_k and iq4_xs.
+bool can_quantize(DType dtype);
 /// Converts file-layout values of any dtype to floats; n is a multiple of the block's columns.
 void dequantize(DType dtype, const std::byte* src, float* dst, size_t n);
 

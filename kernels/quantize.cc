@@ -1,12 +1,14 @@
-// Quantisation of float rows to file layout, for Hub checkpoints loaded with --quantize and for `convert`.
-// q8_0 and q4_0 round as gguf-py does, bit for bit; q4_k searches scale and minimum of each 32 columns for
-// the smallest weighted squared error. NaN and infinities end up in the scale, where pack() refuses them.
+// Quantisation of float rows to file layout, for checkpoints loaded with `quantize` and for `convert`: the
+// formats of 32-column blocks; those of 256 columns are in quantize_k.cc. All but iq4_nl, which gguf-py
+// cannot write, round as gguf-py does, bit for bit. A block with NaN or infinity gets a scale that pack()
+// refuses.
 #include <cmath>
 #include <cstring>
 
 #include "half.h"
 #include "ops.h"
 #include "quant_format.h"
+#include "quantize.h"
 
 namespace nearmoe {
 namespace {
@@ -16,7 +18,176 @@ void write_f16(uint8_t* dst, float x) {
   std::memcpy(dst, &word, sizeof word);
 }
 
-/// Largest magnitude; NaN counts as larger than infinity.
+uint8_t clamp_code(float q, float top) {
+  return static_cast<uint8_t>(!(q > 0.0f) ? 0.0f : q > top ? top : q);
+}
+
+/// Nearest integer, halves away from zero; |x| < 2^30. (std::round is a call on the baseline ISA.)
+int round_away(float x) {
+  const float magnitude = std::fabs(x);
+  const int whole = static_cast<int>(magnitude);
+  const int rounded = whole + (magnitude - static_cast<float>(whole) >= 0.5f ? 1 : 0);
+  return x < 0.0f ? -rounded : rounded;
+}
+
+void quantize_q8_0(const float* x, uint8_t* dst) {
+  const float d = max_magnitude(x, kBlockCols) / 127.0f;
+  const float inverse = d == 0.0f ? 0.0f : 1.0f / d;
+  write_f16(dst, d);
+  const bool usable = std::isfinite(d) && std::isfinite(inverse);
+  for (size_t i = 0; i < kBlockCols; ++i) {
+    dst[2 + i] = static_cast<uint8_t>(static_cast<int8_t>(usable ? round_away(x[i] * inverse) : 0));
+  }
+}
+
+/// q4_0 and q5_0: the value of largest magnitude becomes code 0, so that the side it is on gets one level
+/// more.
+void quantize_symmetric(const QuantFormat& format, const float* x, uint8_t* dst) {
+  float extreme = 0.0f;
+  for (size_t i = 0; i < kBlockCols; ++i) {
+    if (!(std::fabs(x[i]) <= std::fabs(extreme))) extreme = x[i];
+  }
+  const auto zero = static_cast<float>(format.zero);
+  const float d = extreme / -zero;
+  const float inverse = d == 0.0f ? 0.0f : 1.0f / d;
+  write_f16(dst, d);
+  uint8_t codes[kBlockCols];
+  for (size_t i = 0; i < kBlockCols; ++i)
+    codes[i] = clamp_code(std::trunc(x[i] * inverse + (zero + 0.5f)), 2.0f * zero - 1.0f);
+  encode_codes(format, codes, 0, dst);
+}
+
+/// q4_1 and q5_1: the range of the block in equal steps.
+void quantize_range(const QuantFormat& format, const float* x, uint8_t* dst) {
+  float low = x[0], high = x[0];
+  for (size_t i = 1; i < kBlockCols; ++i) {
+    low = x[i] < low ? x[i] : low;
+    high = x[i] > high ? x[i] : high;
+  }
+  const auto top = static_cast<float>((1 << (format.low_bits + format.high_bits)) - 1);
+  const float d = (high - low) / top;
+  const float inverse = d == 0.0f ? 0.0f : 1.0f / d;
+  write_f16(dst, d);
+  write_f16(dst + 2, low);
+  uint8_t codes[kBlockCols];
+  for (size_t i = 0; i < kBlockCols; ++i)
+    codes[i] = clamp_code(std::trunc((x[i] - low) * inverse + 0.5f), top);
+  encode_codes(format, codes, 0, dst);
+}
+
+/// The code whose value in the format's table is nearest; of equally near ones the lowest.
+uint8_t nearest_code(const int8_t* table, float x) {
+  uint8_t best = 0;
+  float best_distance = INFINITY;
+  for (uint8_t code = 0; code < 16; ++code) {
+    const float distance = std::fabs(static_cast<float>(table[code]) - x);
+    if (distance < best_distance) {
+      best_distance = distance;
+      best = code;
+    }
+  }
+  return best;
+}
+
+/// The power of two as OCP's microscaling formats choose it: the largest value's exponent less that of 4.0.
+void quantize_mxfp4(const QuantFormat& format, const float* x, uint8_t* dst) {
+  const float largest = max_magnitude(x, kBlockCols);
+  const int exponent = static_cast<int>((float_bits(largest) >> 23) & 0xffu) - 2;
+  dst[0] = static_cast<uint8_t>(exponent > 0 ? exponent : 0);
+  const float d = block_scale(DType::MXFP4, dst, 0).scale[0];
+  uint8_t codes[kBlockCols];
+  for (size_t i = 0; i < kBlockCols; ++i) {
+    codes[i] = 0;
+    float best = INFINITY;
+    for (uint8_t code = 0; code < 16; ++code) {
+      const float distance = std::fabs(d * static_cast<float>(format.lut[code]) - x[i]);
+      if (distance < best) {
+        best = distance;
+        codes[i] = code;
+      }
+    }
+  }
+  encode_codes(format, codes, 0, dst);
+}
+
+/// Tries scales around the one that puts the extreme value on the table's end, solves the weighted least
+/// squares for each assignment of codes and keeps the best.
+void quantize_iq4_nl(const QuantFormat& format, const float* x, uint8_t* dst) {
+  float extreme = 0.0f;
+  for (size_t i = 0; i < kBlockCols; ++i) {
+    if (std::fabs(x[i]) > std::fabs(extreme)) extreme = x[i];
+  }
+  float scale = 0.0f, best = 0.0f;
+  for (int step = -7; step <= 7 && extreme != 0.0f; ++step) {
+    const float inverse = static_cast<float>(format.lut[0] + step) / extreme;
+    float sqx = 0.0f, sqq = 0.0f;
+    for (size_t i = 0; i < kBlockCols; ++i) {
+      const auto q = static_cast<float>(format.lut[nearest_code(format.lut, x[i] * inverse)]);
+      const float weight = x[i] * x[i];
+      sqx += weight * q * x[i];
+      sqq += weight * q * q;
+    }
+    // What the best scale for these codes takes off the squared error is sqx^2 / sqq.
+    if (sqq > 0.0f && sqx * sqx > best * sqq) {
+      scale = sqx / sqq;
+      best = sqx * sqx / sqq;
+    }
+  }
+  write_f16(dst, scale);
+  const float stored = block_scale(DType::IQ4_NL, dst, 0).scale[0];
+  const float inverse = stored == 0.0f ? 0.0f : 1.0f / stored;
+  uint8_t codes[kBlockCols];
+  for (size_t i = 0; i < kBlockCols; ++i) codes[i] = nearest_code(format.lut, x[i] * inverse);
+  encode_codes(format, codes, 0, dst);
+}
+
+bool quantize_float(DType dtype, const float* src, size_t n, uint8_t* out) {
+  if (dtype == DType::F32) {
+    std::memcpy(out, src, n * sizeof(float));
+    return true;
+  }
+  for (size_t i = 0; i < n; ++i) {
+    const uint16_t word = dtype == DType::F16 ? f32_to_f16(src[i]) : f32_to_bf16(src[i]);
+    std::memcpy(out + 2 * i, &word, sizeof word);
+  }
+  return true;
+}
+
+void (*block_quantizer(DType dtype))(const QuantFormat&, const float*, uint8_t*) {
+  switch (dtype) {
+    case DType::Q8_0:
+      return [](const QuantFormat&, const float* x, uint8_t* dst) { quantize_q8_0(x, dst); };
+    case DType::Q4_0:
+    case DType::Q5_0:
+      return quantize_symmetric;
+    case DType::Q4_1:
+    case DType::Q5_1:
+      return quantize_range;
+    case DType::Q4_K:
+    case DType::Q5_K:
+      return quantize_scale_min;
+    case DType::Q6_K:
+      return quantize_q6_k;
+    case DType::IQ4_NL:
+      return quantize_iq4_nl;
+    case DType::MXFP4:
+      return quantize_mxfp4;
+    default:
+      return nullptr;
+  }
+}
+
+/// A block of zeros whose scale is infinite.
+void refuse_block(const QuantFormat& format, uint8_t* dst) {
+  std::memset(dst, 0, traits(format.dtype).block_bytes);
+  if (format.dtype == DType::MXFP4)
+    dst[0] = 0xff;
+  else
+    write_f16(dst + format.pieces[0].offset, INFINITY);
+}
+
+}  // namespace
+
 float max_magnitude(const float* x, size_t n) {
   uint32_t largest = 0;
   for (size_t i = 0; i < n; ++i) {
@@ -26,168 +197,22 @@ float max_magnitude(const float* x, size_t n) {
   return bits_float(largest);
 }
 
-void quantize_q8_0(const float* x, uint8_t* dst) {
-  const float d = max_magnitude(x, kBlockCols) / 127.0f;
-  const float inverse = d == 0.0f ? 0.0f : 1.0f / d;
-  write_f16(dst, d);
-  for (size_t i = 0; i < kBlockCols; ++i) {
-    const float q = std::isfinite(d) && std::isfinite(inverse) ? std::round(x[i] * inverse) : 0.0f;
-    dst[2 + i] = static_cast<uint8_t>(static_cast<int8_t>(q));
-  }
-}
-
-uint8_t clamp_code(float q, float top) {
-  return static_cast<uint8_t>(!(q > 0.0f) ? 0.0f : q > top ? top : q);
-}
-
-void quantize_q4_0(const float* x, uint8_t* dst) {
-  float extreme = 0.0f;  // the value of largest magnitude, with its sign
-  for (size_t i = 0; i < kBlockCols; ++i) {
-    if (!(std::fabs(x[i]) <= std::fabs(extreme))) extreme = x[i];
-  }
-  const float d = extreme / -8.0f;
-  const float inverse = d == 0.0f ? 0.0f : 1.0f / d;
-  write_f16(dst, d);
-  for (size_t i = 0; i < kBlockCols / 2; ++i) {
-    const uint32_t low = clamp_code(std::trunc(x[i] * inverse + 8.5f), 15.0f);
-    const uint32_t high = clamp_code(std::trunc(x[i + 16] * inverse + 8.5f), 15.0f);
-    dst[2 + i] = static_cast<uint8_t>(low | (high << 4));
-  }
-}
-
-struct ScaleMin {
-  float scale, min;  // value = scale * code - min, both >= 0
-};
-
-/// Scale and minimum of 32 values: starts from the range, tries slightly larger and smaller steps, solves the
-/// weighted least squares for each assignment of codes and keeps the best.
-ScaleMin fit_scale_min(const float* x) {
-  float low = 0.0f, high = x[0], square_sum = 0.0f;
-  for (size_t i = 0; i < kBlockCols; ++i) {
-    low = std::fmin(low, x[i]);
-    high = std::fmax(high, x[i]);
-    square_sum += x[i] * x[i];
-  }
-  if (high <= low) return {0.0f, -low};
-  const float rms = std::sqrt(square_sum / static_cast<float>(kBlockCols));
-  ScaleMin best{(high - low) / 15.0f, -low};
-  float best_error = INFINITY;
-  for (int step = -1; step <= 20; ++step) {
-    // step -1 is the plain range; the others sweep the number of levels from 14 to 17.
-    const float levels = step < 0 ? 15.0f : 14.0f + 0.15f * static_cast<float>(step);
-    const float inverse = levels / (high - low);
-    double sw = 0, sq = 0, sqq = 0, sx = 0, sqx = 0;
-    for (size_t i = 0; i < kBlockCols; ++i) {
-      const double weight = rms + std::fabs(x[i]);
-      const double q = clamp_code(std::nearbyint((x[i] - low) * inverse), 15.0f);
-      sw += weight;
-      sq += weight * q;
-      sqq += weight * q * q;
-      sx += weight * x[i];
-      sqx += weight * q * x[i];
-    }
-    const double determinant = sw * sqq - sq * sq;
-    if (determinant <= 0) continue;
-    double scale = (sw * sqx - sq * sx) / determinant;
-    double min = (sq * sqx - sqq * sx) / determinant;
-    if (min < 0) {  // the format's minimum is never positive: fit the scale alone
-      min = 0;
-      scale = sqx / sqq;
-    }
-    if (!(scale > 0)) continue;
-    float error = 0.0f;
-    for (size_t i = 0; i < kBlockCols; ++i) {
-      const auto s = static_cast<float>(scale), m = static_cast<float>(min);
-      const float q = clamp_code(std::nearbyint((x[i] + m) / s), 15.0f);
-      const float difference = s * q - m - x[i];
-      error += (rms + std::fabs(x[i])) * difference * difference;
-    }
-    if (error < best_error) {
-      best_error = error;
-      best = {static_cast<float>(scale), static_cast<float>(min)};
-    }
-  }
-  return best;
-}
-
-void quantize_q4_k(const float* x, uint8_t* dst) {
-  constexpr uint32_t kSubs = 8;
-  std::memset(dst, 0, traits(DType::Q4_K).block_bytes);
-  const float largest = max_magnitude(x, kSubs * kBlockCols);
-  if (!std::isfinite(largest)) {
-    write_f16(dst, largest);
-    return;
-  }
-  ScaleMin fits[kSubs];
-  float max_scale = 0.0f, max_min = 0.0f;
-  for (uint32_t sub = 0; sub < kSubs; ++sub) {
-    fits[sub] = fit_scale_min(x + sub * kBlockCols);
-    max_scale = std::fmax(max_scale, fits[sub].scale);
-    max_min = std::fmax(max_min, fits[sub].min);
-  }
-  write_f16(dst, max_scale / 63.0f);
-  write_f16(dst + 2, max_min / 63.0f);
-  for (uint32_t sub = 0; sub < kSubs; ++sub) {
-    const auto level = [](float value, float top) -> uint32_t {
-      return top > 0.0f ? static_cast<uint32_t>(clamp_code(std::nearbyint(63.0f * value / top), 63.0f)) : 0u;
-    };
-    const uint32_t scale = level(fits[sub].scale, max_scale), min = level(fits[sub].min, max_min);
-    uint8_t* p = dst + 4;
-    const auto merge = [](uint8_t* byte, uint32_t bits) { *byte = static_cast<uint8_t>(*byte | bits); };
-    if (sub < 4) {
-      merge(p + sub, scale);
-      merge(p + sub + 4, min);
-    } else {
-      merge(p + sub + 4, (scale & 15u) | ((min & 15u) << 4));
-      merge(p + sub - 4, (scale >> 4) << 6);
-      merge(p + sub, (min >> 4) << 6);
-    }
-  }
-  for (uint32_t sub = 0; sub < kSubs; ++sub) {
-    const BlockScale stored = block_scale(DType::Q4_K, dst, sub);
-    uint8_t codes[kBlockCols] = {};
-    for (uint32_t i = 0; i < kBlockCols && stored.scale[0] > 0.0f; ++i) {
-      codes[i] =
-          clamp_code(std::nearbyint((x[sub * kBlockCols + i] - stored.min[0]) / stored.scale[0]), 15.0f);
-    }
-    encode_codes(*quant_format(DType::Q4_K), codes, sub, dst);
-  }
-}
-
-}  // namespace
+bool can_quantize(DType dtype) { return quant_format(dtype) == nullptr || block_quantizer(dtype) != nullptr; }
 
 bool quantize(DType dtype, const float* src, size_t rows, size_t cols, std::byte* dst) {
   auto* out = reinterpret_cast<uint8_t*>(dst);
-  const size_t n = rows * cols;
-  const FormatTraits& format = traits(dtype);
-  if (cols % format.block_cols != 0) return false;
-  void (*quantize_block)(const float*, uint8_t*) = nullptr;
-  switch (dtype) {
-    case DType::F32:
-      std::memcpy(out, src, n * sizeof(float));
-      return true;
-    case DType::F16:
-      for (size_t i = 0; i < n; ++i) write_f16(out + 2 * i, src[i]);
-      return true;
-    case DType::BF16:
-      for (size_t i = 0; i < n; ++i) {
-        const uint16_t word = f32_to_bf16(src[i]);
-        std::memcpy(out + 2 * i, &word, sizeof word);
-      }
-      return true;
-    case DType::Q8_0:
-      quantize_block = quantize_q8_0;
-      break;
-    case DType::Q4_0:
-      quantize_block = quantize_q4_0;
-      break;
-    case DType::Q4_K:
-      quantize_block = quantize_q4_k;
-      break;
-    default:
-      return false;
+  const FormatTraits& traits_of = traits(dtype);
+  if (!can_quantize(dtype) || cols % traits_of.block_cols != 0) return false;
+  const QuantFormat* format = quant_format(dtype);
+  if (format == nullptr) return quantize_float(dtype, src, rows * cols, out);
+  const auto quantize_block = block_quantizer(dtype);
+  for (size_t i = 0; i < rows * cols; i += traits_of.block_cols, out += traits_of.block_bytes) {
+    std::memset(out, 0, traits_of.block_bytes);
+    if (std::isfinite(max_magnitude(src + i, traits_of.block_cols)))
+      quantize_block(*format, src + i, out);
+    else
+      refuse_block(*format, out);
   }
-  for (size_t i = 0; i < n; i += format.block_cols, out += format.block_bytes) quantize_block(src + i, out);
   return true;
 }
 

@@ -54,7 +54,7 @@ export type NativeCeilingOptions = {
 };
 
 /** Columns of one row of the load table (Float64Array). */
-export const LOAD_COLUMNS = 8; // role, layer, expert, file, offsetBytes, dtype, rows, cols
+export const LOAD_COLUMNS = 9; // role, layer, expert, file, offsetBytes, dtype, rows, cols, quantised dtype or -1
 
 /** Columns of one entry of the plan (Int32Array), after a head of [layer, count]. */
 export const PLAN_COLUMNS = 4; // expert, place, slot, transfer

@@ -16,6 +16,7 @@ import {
   plainObject,
   text,
 } from './options/checks.js';
+import { QUANTIZE_FORMATS, type QuantizeFormat } from './options/quantize-formats.js';
 import { sizeBytes } from './options/size-bytes.js';
 
 /** What loading tells while it runs; `doneBytes` never falls. */
@@ -34,6 +35,11 @@ export type KvDtype = 'f32' | 'f16' | 'bf16' | 'q8_0';
 export type EngineOptions = {
   /** Folder of a Hub checkpoint, or a .gguf file. */
   model: string;
+  /**
+   * Quantises the matrices of a float checkpoint while they are loaded. With formats of 4 and 5 bits the output matrix
+   * takes q6_k. Default: weights stay as they are stored.
+   */
+  quantize?: QuantizeFormat;
   /** NDP units. Default: one per physical core, or one per NUMA node where there are several. */
   units?: number;
   /** Compute threads of each unit. Default: physical cores / units. */
@@ -169,6 +175,7 @@ export const GENERATE_DEFAULTS = {
 
 const loadChecks: { [Name in keyof Required<LoadOptions>]: Check } = {
   model: text,
+  quantize: oneOf(...QUANTIZE_FORMATS),
   units: integer(1),
   threadsPerUnit: integer(1),
   tpDegree: integer(1),

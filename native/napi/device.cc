@@ -13,7 +13,7 @@ namespace {
 
 constexpr uint32_t kMaxThreads = 1024;
 constexpr uint32_t kMaxTokens = 1U << 16;
-constexpr uint32_t kLoadColumns = 8;
+constexpr uint32_t kLoadColumns = 9;
 
 DeviceOptions read_options(const args::Fields& fields) {
   static constexpr const char* kGpu[] = {"off", "host"};
@@ -59,6 +59,8 @@ std::vector<LoadRow> read_load_table(Napi::Env env, const Napi::Float64Array& ta
     row.dtype = static_cast<DType>(in_range(v[5], 0, kNumDTypes - 1));
     row.rows = static_cast<uint32_t>(in_range(v[6], 1, 4e9));
     row.cols = static_cast<uint32_t>(in_range(v[7], 1, 4e9));
+    const double quantised = in_range(v[8], -1, kNumDTypes - 1);
+    if (quantised >= 0) row.quantised = static_cast<DType>(quantised);
     rows.push_back(row);
   }
   return rows;

@@ -121,7 +121,7 @@ Status ComputeDevice::load_weights(const std::vector<LoadRow>& rows) {
   auto body = [&](uint32_t rank) {
     for (const PackTask& task : tasks[rank]) {
       if (bad_row.load(std::memory_order_relaxed) >= 0) return;
-      if (!pack(task.dtype, task.src, task.row_bytes, task.rows, task.col_begin, task.cols, task.dst)) {
+      if (!run_pack_task(task)) {
         bad_row.store(task.table_row, std::memory_order_relaxed);
       }
     }

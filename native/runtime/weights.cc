@@ -110,21 +110,22 @@ Status WeightStore::add_matrix(const LoadRow& row, const std::byte* src, int64_t
     const uint32_t rows = request.by_columns ? row.rows : range.size();
     const uint32_t cols = request.by_columns ? range.size() : row.cols;
     if (range.size() == 0) {
-      sliced.slices.push_back({nullptr, 0, 0, row.dtype, 0});
+      sliced.slices.push_back({nullptr, 0, 0, row.held(), 0});
       continue;
     }
     const bool dense_of_gpu = !request.expert && topology_.gpu_lane;
     const uint32_t rank = (request.first_rank + i) % topology_.unit_ranks();
     Arena& arena = dense_of_gpu ? *dense_arena_ : *unit_arenas_[rank / topology_.threads_per_unit];
     const uint32_t col_begin = request.by_columns ? range.begin : 0;
-    const size_t bytes = packed_bytes(row.dtype, rows, cols, col_begin);
+    const size_t bytes = packed_bytes(row.held(), rows, cols, col_begin);
     std::byte* dst = arena.allocate(bytes);
     if (dst == nullptr)
       return Status::error(Code::OutOfMemory, describe(row) + " does not fit its arena", table_row);
     (request.expert ? expert_bytes_ : dense_bytes_) += bytes;
     const std::byte* from = request.by_columns ? src : src + range.begin * row_bytes;
-    tasks[rank].push_back({row.dtype, from, row_bytes, rows, col_begin, cols, dst, table_row});
-    sliced.slices.push_back({dst, rows, cols, row.dtype, col_begin});
+    tasks[rank].push_back(
+        {row.dtype, row.held(), from, row_bytes, row.cols, rows, col_begin, cols, dst, table_row});
+    sliced.slices.push_back({dst, rows, cols, row.held(), col_begin});
   }
   *request.target = std::move(sliced);
   return {};
@@ -136,6 +137,11 @@ Status WeightStore::add(const LoadRow& row, const MappedFile& file, int64_t tabl
   if (row.rows == 0 || row.cols == 0 || row.cols % format.block_cols != 0) {
     return Status::error(Code::InvalidArgument, describe(row) + ": shape does not fit " + format.name,
                          table_row);
+  }
+  if (row.quantised.has_value() &&
+      (!can_quantize(*row.quantised) || row.cols % traits(*row.quantised).slice_cols != 0)) {
+    return Status::error(Code::InvalidArgument,
+                         describe(row) + " cannot be quantised to " + traits(*row.quantised).name, table_row);
   }
   const size_t bytes = source_bytes(row.dtype, row.rows, row.cols);
   if (row.offset > file.size() || bytes > file.size() - row.offset) {

@@ -6,11 +6,13 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "arena.h"
 #include "mapped_file.h"
 #include "model_spec.h"
+#include "pack_task.h"
 #include "split.h"
 #include "status.h"
 
@@ -82,16 +84,9 @@ struct LoadRow {
   DType dtype;
   uint32_t rows;
   uint32_t cols;
-};
+  std::optional<DType> quantised = {};  ///< what the matrix is quantised to while it is packed
 
-/// Packs part of a source matrix into a slice.
-struct PackTask {
-  DType dtype;
-  const std::byte* src;
-  size_t row_bytes;
-  uint32_t rows, col_begin, cols;
-  std::byte* dst;
-  int64_t table_row;
+  DType held() const { return quantised.value_or(dtype); }
 };
 
 class WeightStore {

@@ -180,7 +180,7 @@ def add_tokenizer(writer, tokenizer, vocab_size, pre):
         writer.add_add_bos_token(False)
 
 
-def convert(folder, out, type_name="f32", tokenizer=None, pre="qwen2", chat_template=None):
+def convert(folder, out, type_name="f32", tokenizer=None, pre="qwen2", chat_template=None, output_type=None):
     folder = Path(folder)
     config = json.loads((folder / "config.json").read_text())
     tensors = {}
@@ -201,10 +201,11 @@ def convert(folder, out, type_name="f32", tokenizer=None, pre="qwen2", chat_temp
         writer.add_eos_token_id(eos[0] if isinstance(eos, list) else eos)
     if chat_template:
         writer.add_chat_template(chat_template)
-    wanted = gguf.GGMLQuantizationType[type_name.upper()]
-    block = gguf.GGML_QUANT_SIZES[wanted][0]
     for name, value in renamed(config, tensors):
         value = value.astype(np.float32)
+        is_output = name == "output.weight" and output_type is not None
+        wanted = gguf.GGMLQuantizationType[(output_type if is_output else type_name).upper()]
+        block = gguf.GGML_QUANT_SIZES[wanted][0]
         # Vectors and routers stay in float32, as converters keep them.
         if value.ndim == 1 or "ffn_gate_inp" in name or value.shape[-1] % block != 0:
             writer.add_tensor(name, value)

@@ -47,7 +47,7 @@ def main() -> None:
         blocks = random_blocks(rng, name, 512 // BLOCK_COLS[name])
         values = dequantize(blocks.reshape(-1), Type[name]).astype(np.float32).reshape(-1)
         records.append((number, 0, blocks.tobytes(), values))
-    for name in ("F16", "BF16", "Q8_0", "Q4_0"):
+    for name in ("F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4"):
         values = rng.normal(size=512).astype(np.float32)
         values[32:64] = 0
         values[70] = 100

@@ -96,7 +96,7 @@ async function measure(
   repetitions: number,
   context: CliContext,
 ): Promise<Measurements> {
-  const opened = openModel(options.model);
+  const opened = openModel(options.model, options.quantize);
   const { vocabSize } = opened.spec;
   return withModel(context, options, async (model, loadMs) => {
     const { info } = model;

@@ -10,6 +10,7 @@ import { demoModelFolder } from './demo-model.js';
 /** How the model is loaded; the same for every command that runs one. */
 export type LoadFlags = {
   model?: string;
+  quantize?: LoadOptions['quantize'];
   units?: number;
   threadsPerUnit?: number;
   tpDegree?: number;
@@ -47,6 +48,7 @@ export function addLoadFlags(command: Command): Command {
   return command
     .optionsGroup('Model and machine:')
     .option('--model <dir>', 'folder of a Hub checkpoint (default: the demo model)')
+    .option('--quantize <format>', 'quantise float weights at load: q8_0, q4_0, q4_k, ...')
     .option('--units <n>', 'NDP units (default: one per physical core)', numeric('units'))
     .option('--threads-per-unit <n>', 'compute threads of each unit', numeric('threadsPerUnit'))
     .option('--tp-degree <n>', 'units that one expert is cut over (default: all)', numeric('tpDegree'))
@@ -86,6 +88,7 @@ export function addGenerateFlags(command: Command): Command {
 export function loadOptions(flags: LoadFlags): LoadOptions {
   return given({
     model: flags.model ?? demoModelFolder(),
+    quantize: flags.quantize,
     units: flags.units,
     threadsPerUnit: flags.threadsPerUnit,
     tpDegree: flags.tpDegree,

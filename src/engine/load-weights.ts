@@ -77,6 +77,7 @@ function loadLot(
       dtypeNumber(tensor.dtype),
       rows,
       cols,
+      weight.quantised === undefined ? -1 : dtypeNumber(weight.quantised),
     ];
     table.set(row, index * LOAD_COLUMNS);
   });
@@ -104,7 +105,7 @@ function namingTensor(error: unknown, lot: readonly WeightSource[], tensors: Ten
   });
 }
 
-export function tensorOf(weight: WeightSource, tensors: TensorIndex): TensorInfo {
+function tensorOf(weight: WeightSource, tensors: TensorIndex): TensorInfo {
   const tensor = tensors.get(weight.tensor);
   if (tensor === undefined) throw new RangeError(`no tensor ${weight.tensor}`);
   return tensor;

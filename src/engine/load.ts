@@ -38,7 +38,7 @@ export type LoadEvents = EngineEvents & { progress(progress: LoadProgress): void
 /** Throws OptionError, ModelFormatError, TokenizerError, MemoryError, AddonLoadError, DeviceError, AbortedError. */
 export function loadModel(options: EngineOptions, cancelFlags: Int32Array, events: LoadEvents): LoadedModel {
   events.progress({ phase: 'open', doneBytes: 0, totalBytes: 0 });
-  const opened = openModel(options.model);
+  const opened = openModel(options.model, options.quantize);
   const facts = weightFacts(opened);
   const settings = resolveSettings(options, { spec: opened.spec, ...facts }, binding().cpuInfo());
   checkMemory(estimate(opened.spec, settings, facts), availableBytes(), options.model);

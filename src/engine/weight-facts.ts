@@ -3,11 +3,11 @@
  * the reservation of arenas and the number of VRAM slots. Called by load.ts. Pure arithmetic on the tensor index.
  */
 import { binding } from '../binding.js';
-import { dtypeNumber, dtypeTraits, storedBytes } from '../model/dtypes.js';
+import { dtypeNumber, dtypeTraits } from '../model/dtypes.js';
 import type { ModelSpec, WeightRole } from '../model/model-spec.js';
 import type { OpenedModel } from '../model/open-model.js';
+import { heldDtype } from '../model/quantize-weights.js';
 import { KV_BLOCK_TOKENS } from './kv-blocks.js';
-import { tensorOf } from './load-weights.js';
 import { moeShape } from './planning.js';
 import type { Settings } from './settings.js';
 
@@ -19,7 +19,7 @@ export type WeightFacts = {
   /** Experts of all layers, and the most of one layer. */
   experts: number;
   expertsPerLayer: number;
-  /** No weight is quantised. */
+  /** No weight is held quantised. */
   isFloat: boolean;
   /** Columns at whose multiples every matrix may be cut. */
   sliceCols: number;
@@ -42,11 +42,12 @@ export function weightFacts({ spec, weights, tensors }: OpenedModel): WeightFact
   let sliceCols = 1;
   const slabs = new Map<string, number>();
   for (const weight of weights) {
-    const { dtype } = tensorOf(weight, tensors);
-    const rowBytes = storedBytes(dtype, 1, weight.cols) ?? 0;
+    const dtype = heldDtype(weight, tensors);
+    const { blockCols, blockBytes } = dtypeTraits(dtype);
+    const rowBytes = Math.ceil(weight.cols / blockCols) * blockBytes;
     const packed = Math.ceil(weight.rows / ROW_GROUP) * ROW_GROUP * rowBytes;
     groupBytes += ROW_GROUP * rowBytes;
-    isFloat &&= dtypeTraits(dtype).blockCols === 1;
+    isFloat &&= blockCols === 1;
     sliceCols = Math.max(sliceCols, dtypes[dtypeNumber(dtype)]?.sliceCols ?? 1);
     if (EXPERT_ROLES.has(weight.role)) {
       const key = `${weight.layer}.${weight.expert}`;

@@ -3,6 +3,7 @@
  * Built by a family (src/model/families) from config.json or GGUF metadata, given to native once.
  * Names follow the Hub's config keys. A layer is described by parts, so a new family needs no new branch here.
  */
+import type { DTypeName } from './dtypes.js';
 
 export type NormSpec = { kind: 'rms' | 'layer'; eps: number };
 
@@ -192,4 +193,6 @@ export type WeightSource = {
   rowStride?: number;
   rows: number;
   cols: number;
+  /** Format to which it is quantised while it is loaded; absent: it keeps the tensor's. */
+  quantised?: DTypeName;
 };

@@ -6,6 +6,7 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { ModelFormatError } from '../errors.js';
+import type { QuantizeFormat } from '../options/quantize-formats.js';
 import { ChatTemplate, type ChatTemplateTexts, readTemplateTexts } from './chat-template.js';
 import { ConfigReader } from './config.js';
 import { familyOf } from './families/registry.js';
@@ -13,6 +14,7 @@ import { readGenerationConfig } from './generation-config.js';
 import { openGguf } from './gguf/open-gguf.js';
 import { readJsonObject, readTextFile } from './json-file.js';
 import type { OpenedModel } from './opened-model.js';
+import { quantizeWeights } from './quantize-weights.js';
 import { readSafetensorsFolder } from './safetensors-folder.js';
 import { isSynthetic, openSynthetic } from './synthetic.js';
 import { Tokenizer } from './tokenizer.js';
@@ -21,10 +23,15 @@ import { resolveWeights } from './weights.js';
 export type { OpenedModel } from './opened-model.js';
 
 /**
- * Opens and checks a model. Throws ModelFormatError (ERR_MODEL_NOT_FOUND, ERR_MODEL_FORMAT, ERR_MODEL_UNSUPPORTED,
+ * Opens and checks a model; with `quantize` its weights say what they are quantised to. Throws OptionError, ModelFormatError (ERR_MODEL_NOT_FOUND, ERR_MODEL_FORMAT, ERR_MODEL_UNSUPPORTED,
  * ERR_WEIGHT_MISSING, ERR_WEIGHT_SURPLUS) and TokenizerError.
  */
-export function openModel(path: string): OpenedModel {
+export function openModel(path: string, quantize?: QuantizeFormat): OpenedModel {
+  const opened = openAsStored(path);
+  return quantize === undefined ? opened : quantizeWeights(opened, quantize);
+}
+
+function openAsStored(path: string): OpenedModel {
   if (isSynthetic(path)) return openSynthetic(path);
   const stat = statSync(path, { throwIfNoEntry: false });
   if (stat === undefined) {

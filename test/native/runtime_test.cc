@@ -1,8 +1,10 @@
 // The native runtime without JavaScript: results do not depend on plans, batches or timing, cancelled steps
 // leave no trace, and nonsense from the wall is refused. Also what the sanitizer builds run.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <random>
 #include <thread>
 
 #include "tiny_model.h"
@@ -225,6 +227,40 @@ void test_cut_superblocks() {
   }
 }
 
+/// A slice quantised on its way in has the bytes of the same slice of a matrix that was quantised as a whole,
+/// rows that end inside a superblock filled up with zeros.
+void test_quantised_packing() {
+  constexpr uint32_t kRows = 37;
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal;
+  for (const uint32_t cols : {512U, 192U, 96U}) {
+    for (const DType held : {DType::Q8_0, DType::Q4_0, DType::Q4_K, DType::Q6_K, DType::BF16}) {
+      for (const DType stored : {DType::F32, DType::F16, DType::BF16}) {
+        const uint32_t block = traits(held).block_cols;
+        const uint32_t whole = (cols + block - 1) / block * block;
+        std::vector<float> values(size_t{kRows} * cols), padded(size_t{kRows} * whole);
+        std::vector<std::byte> source(source_bytes(stored, kRows, cols));
+        for (float& value : values) value = normal(random);
+        quantize(stored, values.data(), kRows, cols, source.data());
+        dequantize(stored, source.data(), values.data(), values.size());
+        for (uint32_t row = 0; row < kRows; ++row)
+          std::copy_n(values.data() + size_t{row} * cols, cols, padded.data() + size_t{row} * whole);
+        std::vector<std::byte> quantised(source_bytes(held, kRows, whole));
+        quantize(held, padded.data(), kRows, whole, quantised.data());
+        for (const Range& range : split_evenly(cols, 3, 32, 32)) {
+          const size_t bytes = packed_bytes(held, kRows, range.size(), range.begin);
+          std::vector<std::byte> expected(bytes), got(bytes);
+          const bool packed = pack(held, quantised.data(), source_bytes(held, 1, whole), kRows, range.begin,
+                                   range.size(), expected.data());
+          const bool run = run_pack_task({stored, held, source.data(), source_bytes(stored, 1, cols), cols,
+                                          kRows, range.begin, range.size(), got.data(), 0});
+          check(packed && run && got == expected, "a quantised slice has the bytes of the quantised matrix");
+        }
+      }
+    }
+  }
+}
+
 void test_load_errors(const ModelSpec& spec, const WeightFile& file) {
   auto load = [&](auto change) {
     DeviceOptions options;
@@ -246,6 +282,8 @@ void test_load_errors(const ModelSpec& spec, const WeightFile& file) {
         "offset beyond the file names its row");
   check(load([](auto& rows) { rows.push_back(rows[5]); }).code == Code::InvalidArgument,
         "weight given twice");
+  check(load([](auto& rows) { rows[5].quantised = DType::Q4_0; }).row == 5,
+        "columns that are no whole blocks name their row");
   check(load([](auto& rows) { rows[3].layer = 17; }).row == 3, "layer that does not exist");
 }
 
@@ -263,6 +301,7 @@ int main() {
   test_prefetch(spec, file);
   test_refusals(spec, file);
   test_cut_superblocks();
+  test_quantised_packing();
   test_load_errors(spec, file);
   std::printf("%d failed\n", failures);
   return failures == 0 ? 0 : 1;

@@ -2,9 +2,10 @@
  * What one measured request reads and multiplies, by formula from the opened model: the bytes of a decode step and the
  * multiply-accumulates of a prefill. Called by the bench command, which divides them by times. Measures nothing.
  */
-import { dtypeTraits, storedBytes } from '../../model/dtypes.js';
+import { dtypeTraits } from '../../model/dtypes.js';
 import type { WeightSource } from '../../model/model-spec.js';
 import type { OpenedModel } from '../../model/open-model.js';
+import { heldDtype } from '../../model/quantize-weights.js';
 import type { KvDtype } from '../../options.js';
 
 /** Sizes of the measured request. */
@@ -38,12 +39,13 @@ export function workloadOf(
   let matmulMacs = 0;
   let int8Macs = 0;
   for (const weight of model.weights) {
-    const dtype = model.tensors.get(weight.tensor)?.dtype ?? 'f32';
-    weightBytesPerStep +=
-      (storedBytes(dtype, weight.rows, weight.cols) ?? 0) * readShare(model, weight, batch);
+    const dtype = heldDtype(weight, model.tensors);
+    const { blockCols, blockBytes } = dtypeTraits(dtype);
+    const sizeBytes = weight.rows * Math.ceil(weight.cols / blockCols) * blockBytes;
+    weightBytesPerStep += sizeBytes * readShare(model, weight, batch);
     const macs = batch * weight.rows * weight.cols * timesUsed(model, weight, promptTokens);
     matmulMacs += macs;
-    if (dtypeTraits(dtype).blockCols > 1) int8Macs += macs;
+    if (blockCols > 1) int8Macs += macs;
   }
   let kvValues = 0;
   let attentionMacs = 0;

@@ -6,8 +6,9 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import { ModelFormatError } from '../../errors.js';
 import { type DTypeName, dtypeTraits, storedBytes } from '../dtypes.js';
 import type { ValueCodec } from '../float-codec.js';
-import type { ModelSpec, WeightRole, WeightSource } from '../model-spec.js';
+import type { ModelSpec, WeightSource } from '../model-spec.js';
 import type { OpenedModel } from '../opened-model.js';
+import { isMatrix, matrixFormat } from '../quantize-weights.js';
 import type { TensorIndex } from '../tensor-index.js';
 import { GGUF_NAMES } from './names.js';
 import type { OutputTensor } from './writer.js';
@@ -109,7 +110,7 @@ function weightTensor(
   const [first] = group;
   if (first === undefined) throw new RangeError('an empty group of weights');
   const { role, layer, rows, cols } = first;
-  const dtype = outputDtype(role, rows, cols, wanted === 'keep' ? values.dtypeOf(first) : wanted);
+  const dtype = outputDtype(spec, first, wanted === 'keep' ? undefined : wanted, values.dtypeOf(first));
   const isVector = rows === 1 && role !== 'router';
   const matrix = isVector ? [cols] : [rows, cols];
   const order = interleaved ? rowOrder(spec, first) : undefined;
@@ -124,11 +125,15 @@ function weightTensor(
   };
 }
 
-/** Vectors and routers stay exact; matrices whose rows are no whole blocks take the next format that fits. */
-function outputDtype(role: WeightRole, rows: number, cols: number, wanted: DTypeName): DTypeName {
-  if (rows === 1 || role === 'router') return 'f32';
-  const fits = (dtype: DTypeName) => cols % dtypeTraits(dtype).blockCols === 0;
-  return [wanted, 'q8_0' as const].find(fits) ?? 'f16';
+/** Vectors and routers stay exact; matrices whose rows are no whole blocks of any format become f16. */
+function outputDtype(
+  spec: ModelSpec,
+  weight: WeightSource,
+  wanted: DTypeName | undefined,
+  stored: DTypeName,
+): DTypeName {
+  if (!isMatrix(weight)) return 'f32';
+  return wanted === undefined ? stored : (matrixFormat(weight, spec, wanted, 'file') ?? 'f16');
 }
 
 /** Row of the checkpoint that comes at each place where the two halves of a head are to alternate. */

@@ -83,6 +83,36 @@ std::string check_error(DType dtype, double allowed) {
   return error <= allowed ? "" : format("relative error %.4f, allowed %.4f", error, allowed);
 }
 
+/// NaN and infinity anywhere make a block that pack refuses; zeros and denormals one that it takes and reads
+/// as (nearly) zero.
+std::string check_extremes(DType dtype) {
+  constexpr size_t kCols = 256;
+  const size_t row_bytes = source_bytes(dtype, 1, kCols);
+  std::vector<std::byte> bytes(row_bytes), packed(packed_bytes(dtype, 1, kCols));
+  std::vector<float> x(kCols), back(kCols);
+  const auto packs = [&] {
+    quantize(dtype, x.data(), 1, kCols, bytes.data());
+    return pack(dtype, bytes.data(), row_bytes, 1, 0, kCols, packed.data());
+  };
+  for (const float bad : {NAN, INFINITY, -INFINITY}) {
+    for (const size_t at : {size_t{0}, size_t{17}, kCols - 1}) {
+      std::fill(x.begin(), x.end(), 0.5f);
+      x[at] = bad;
+      if (packs()) return format("%g at column %zu was taken", static_cast<double>(bad), at);
+    }
+  }
+  for (const float small : {0.0f, -0.0f, 0x1p-140f, -0x1p-140f}) {
+    std::fill(x.begin(), x.end(), small);
+    if (!packs()) return format("%g was refused", static_cast<double>(small));
+    dequantize(dtype, bytes.data(), back.data(), kCols);
+    for (const float value : back) {
+      if (!(std::fabs(value) <= 0x1p-126f))
+        return format("%g became %g", static_cast<double>(small), static_cast<double>(value));
+    }
+  }
+  return "";
+}
+
 }  // namespace
 
 void add_format_cases(Cases& cases, const std::string& fixtures) {
@@ -92,13 +122,29 @@ void add_format_cases(Cases& cases, const std::string& fixtures) {
     cases.push_back({format("dequantize %s equals gguf-py", traits(dtype).name),
                      [=] { return check_fixtures(fixtures, dtype, false); }});
   }
-  for (const DType dtype : {DType::F16, DType::BF16, DType::Q8_0, DType::Q4_0}) {
+  for (const DType dtype : {DType::F16, DType::BF16, DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q5_0,
+                            DType::Q5_1, DType::MXFP4}) {
     cases.push_back({format("quantize %s equals gguf-py", traits(dtype).name),
                      [=] { return check_fixtures(fixtures, dtype, true); }});
   }
-  // The best uniform 4-bit quantiser with a minimum per 32 normal values reaches about 0.07.
-  cases.push_back({"quantize q4_k keeps the error small", [] { return check_error(DType::Q4_K, 0.078); }});
-  cases.push_back({"quantize q8_0 keeps the error small", [] { return check_error(DType::Q8_0, 0.006); }});
+  // The best uniform 4-bit quantiser with a minimum per 32 normal values reaches about 0.07; each further bit
+  // halves that, and q6_k has half as many values to a scale.
+  const struct {
+    DType dtype;
+    double allowed;
+  } bounds[] = {{DType::Q8_0, 0.006},   {DType::Q4_0, 0.1},   {DType::Q4_K, 0.078},
+                {DType::IQ4_NL, 0.085}, {DType::Q5_K, 0.039}, {DType::Q6_K, 0.02}};
+  for (const auto& bound : bounds) {
+    cases.push_back({format("quantize %s keeps the error small", traits(bound.dtype).name),
+                     [=] { return check_error(bound.dtype, bound.allowed); }});
+  }
+  for (size_t d = static_cast<size_t>(DType::Q8_0); d < kNumDTypes; ++d) {
+    const auto dtype = static_cast<DType>(d);
+    if (!can_quantize(dtype)) continue;
+    cases.push_back(
+        {format("quantize %s: what cannot be finite is refused by pack, zeros stay", traits(dtype).name),
+         [=] { return check_extremes(dtype); }});
+  }
 }
 
 }  // namespace nearmoe::testing

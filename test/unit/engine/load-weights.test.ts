@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { LOAD_COLUMNS } from '../../../src/binding.js';
 import { loadWeights } from '../../../src/engine/load-weights.js';
 import { ModelFormatError } from '../../../src/errors.js';
+import { DTYPES } from '../../../src/model/dtypes.js';
 import { WEIGHT_ROLES, type WeightSource } from '../../../src/model/model-spec.js';
 import { TensorIndex } from '../../../src/model/tensor-index.js';
 
@@ -19,7 +20,16 @@ const tensors = new TensorIndex(
 const weights: WeightSource[] = [
   { role: 'embedding', layer: -1, expert: -1, tensor: 'embed', firstRow: 0, rows: 4, cols: 3 },
   { role: 'expertGate', layer: 0, expert: 0, tensor: 'big', firstRow: 0, rows: 2, cols: 3 },
-  { role: 'expertGate', layer: 0, expert: 3, tensor: 'big', firstRow: 6, rows: 2, cols: 3 },
+  {
+    role: 'expertGate',
+    layer: 0,
+    expert: 3,
+    tensor: 'big',
+    firstRow: 6,
+    rows: 2,
+    cols: 3,
+    quantised: 'q8_0',
+  },
   { role: 'query', layer: 1, expert: -1, tensor: 'huge', firstRow: 0, rows: 4000, cols: 4000 },
   { role: 'key', layer: 1, expert: -1, tensor: 'huge', firstRow: 0, rows: 4000, cols: 4000 },
 ];
@@ -48,10 +58,10 @@ describe('loadWeights', () => {
     expect(target.files).toEqual(['/m/a.safetensors', '/m/b.safetensors']);
     const gate = WEIGHT_ROLES.indexOf('expertGate');
     expect(target.lots.slice(0, 2)).toEqual([
-      [[0, -1, -1, 10, 100, 0, 4, 3]],
+      [[0, -1, -1, 10, 100, 0, 4, 3, -1]],
       [
-        [gate, 0, 0, 11, 1000, 2, 2, 3],
-        [gate, 0, 3, 11, 1000 + 6 * 3 * 2, 2, 2, 3],
+        [gate, 0, 0, 11, 1000, 2, 2, 3, -1],
+        [gate, 0, 3, 11, 1000 + 6 * 3 * 2, 2, 2, 3, DTYPES.findIndex(({ name }) => name === 'q8_0')],
       ],
     ]);
     expect(target.lots.map((lot) => lot.length)).toEqual([1, 2, 1, 1]);

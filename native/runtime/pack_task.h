@@ -1,0 +1,29 @@
+// One piece of loading: part of a source matrix into a slice of an arena, in its own format or quantised on
+// the way. Made by WeightStore, run by the ranks' own threads so that first touch puts each slice on its
+// unit's memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/ops.h"
+
+namespace nearmoe {
+
+struct PackTask {
+  DType dtype;  ///< of the source
+  DType held;   ///< of the slice
+  const std::byte* src;
+  size_t row_bytes;      ///< of the source
+  uint32_t source_cols;  ///< of a whole source row
+  uint32_t rows, col_begin, cols;
+  std::byte* dst;
+  int64_t table_row;
+};
+
+/// Fills the slice. False where a value or scale is NaN or infinite. Where formats differ, rows go through
+/// floats in groups of kRowGroup, so that no more than a few rows are held besides; a superblock that
+/// reaches beyond the source's columns is filled up with zeros.
+bool run_pack_task(const PackTask& task);
+
+}  // namespace nearmoe
