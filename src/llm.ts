@@ -18,13 +18,12 @@ import {
   type Prompt,
 } from './options.js';
 
-export type { Generation } from './engine/generation.js';
+export type { Generation, GenerationPart } from './engine/generation.js';
 export type {
   DeviceStats,
   ExpertStats,
   FinishReason,
   GenerateResult,
-  OpTimesMs,
   PlacedBytes,
   PlanReport,
   RoutingRecord,

@@ -15,6 +15,10 @@ export type CliContext = {
   loadModel: typeof loadModel;
   /** Calls `handler` at each Ctrl-C until the returned function is called. */
   onInterrupt(handler: () => void): () => void;
+  /** The same for SIGTERM. */
+  onTerminate(handler: () => void): () => void;
+  /** Ends the process at once. */
+  exit(status: number): void;
 };
 
 /** The context of the real process. */
@@ -25,9 +29,13 @@ export function processContext(): CliContext {
     stdin: process.stdin,
     env: process.env,
     loadModel,
-    onInterrupt(handler) {
-      process.on('SIGINT', handler);
-      return () => process.off('SIGINT', handler);
-    },
+    onInterrupt: (handler) => onSignal('SIGINT', handler),
+    onTerminate: (handler) => onSignal('SIGTERM', handler),
+    exit: (status) => process.exit(status),
   };
+}
+
+function onSignal(signal: 'SIGINT' | 'SIGTERM', handler: () => void): () => void {
+  process.on(signal, handler);
+  return () => process.off(signal, handler);
 }

@@ -15,6 +15,7 @@ import { type InspectFlags, inspectCommand } from './inspect.js';
 import { errorText } from './report.js';
 import { errorJson } from './result-json.js';
 import { type RunFlags, runCommand } from './run.js';
+import { addServeCommand } from './serve.js';
 import { addPlanCommand, addSimCommand } from './sim-flags.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
@@ -63,11 +64,7 @@ function buildProgram(context: CliContext, finish: (status: number) => void): Co
     .addHelpText('after', choicesText)
     .addHelpText('after', '\nExample: nearmoe "Once upon a time" --max-tokens 100');
 
-  const chat = program
-    .command('chat [message...]')
-    .description('talk to a model by its own chat template')
-    .action(async (words: string[], flags: ChatFlags) => finish(await chatCommand(words, flags, context)));
-  addGenerateFlags(addLoadFlags(chat)).option('--system <text>', 'system message');
+  addChatCommand(program, context, finish);
 
   const inspect = program
     .command('inspect [model]')
@@ -80,6 +77,7 @@ function buildProgram(context: CliContext, finish: (status: number) => void): Co
     .option('--plan', 'load the model and tell what is placed where, and why')
     .option('--json', 'one JSON object on stdout');
 
+  addServeCommand(program, context, finish);
   addBenchCommand(program, async (flags) => finish(await benchCommand(flags, context)));
 
   program
@@ -90,6 +88,14 @@ function buildProgram(context: CliContext, finish: (status: number) => void): Co
   addSimCommand(program, context, finish);
   addPlanCommand(program, context, finish);
   return program;
+}
+
+function addChatCommand(program: Command, context: CliContext, finish: (status: number) => void): void {
+  const chat = program
+    .command('chat [message...]')
+    .description('talk to a model by its own chat template')
+    .action(async (words: string[], flags: ChatFlags) => finish(await chatCommand(words, flags, context)));
+  addGenerateFlags(addLoadFlags(chat)).option('--system <text>', 'system message');
 }
 
 function reportFailure(error: unknown, json: boolean, context: CliContext): number {

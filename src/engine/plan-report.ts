@@ -42,7 +42,7 @@ export function planReport(
 ): PlanReport {
   const { layers, numExperts, topK } = moeShape(spec);
   const { units, threadsPerUnit, tpDegree, ndpGroups, gpu, isa, expertSlots, expertBytes } = info;
-  const { kvDtype, maxContext, policy, prefetch, cachePolicy } = settings;
+  const { kvDtype, maxContext, maxSequences, policy, prefetch, cachePolicy } = settings;
   return {
     architecture: spec.architecture,
     layers: spec.layers.length,
@@ -57,6 +57,7 @@ export function planReport(
     isa,
     kvDtype,
     maxContext,
+    maxSequences,
     policy,
     prefetch,
     cachePolicy,

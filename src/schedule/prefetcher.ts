@@ -64,7 +64,6 @@ export class Prefetcher {
 
   observe(work: LayerWork): void {
     this.predictor?.observe(work);
-    this.cache.rescored(work.layer);
   }
 
   /** Hands a lookahead's guess on to the predictor. */

@@ -4,9 +4,8 @@
  */
 import { PassThrough } from 'node:stream';
 import type { CliContext } from '../../../src/cli/context.js';
-import { TIMED_OPS } from '../../../src/device/device.js';
 import { Generation } from '../../../src/engine/generation.js';
-import type { GenerateResult, Model, OpTimesMs, PlanReport } from '../../../src/llm.js';
+import type { GenerateResult, Model, PlanReport } from '../../../src/llm.js';
 import type { ChatMessage, GenerateOptions, LoadOptions, Prompt } from '../../../src/options.js';
 
 export const info: PlanReport = {
@@ -23,6 +22,7 @@ export const info: PlanReport = {
   isa: 'avx512',
   kvDtype: 'f32',
   maxContext: 512,
+  maxSequences: 16,
   policy: 'balanced',
   prefetch: 'prefill',
   cachePolicy: 'score',
@@ -65,7 +65,6 @@ export const result: GenerateResult = {
     gpuBusyMs: 4,
     transferBusyMs: 1,
     unitBusyMs: [8, 12],
-    opMs: Object.fromEntries(TIMED_OPS.map((op) => [op, 1])) as OpTimesMs,
     imbalance: 1.2,
     scheduleMs: 0.4,
     stepsMs: 30,
@@ -141,6 +140,8 @@ export function fakeContext(options: FakeOptions = {}): {
       handlers.add(handler);
       return () => handlers.delete(handler);
     },
+    onTerminate: () => () => undefined,
+    exit: () => undefined,
     async loadModel(load) {
       calls.load.push(load);
       load.onProgress?.({ phase: 'weights', doneBytes: 10, totalBytes: 10 });

@@ -3,16 +3,15 @@
  * read back through the KV blocks, so a wrong block, position, chunk or batch changes the text. Checks the order of
  * calls. Time is virtual.
  */
-import {
-  type Device,
-  type DeviceInfo,
-  type DeviceTraceEvent,
-  type LayerAssignment,
-  type LayerObservation,
-  type LayerRouting,
-  type StepBatch,
-  type StepStatus,
-  TIMED_OPS,
+import type {
+  Device,
+  DeviceInfo,
+  DeviceTraceEvent,
+  LayerAssignment,
+  LayerObservation,
+  LayerRouting,
+  StepBatch,
+  StepStatus,
 } from '../../../src/device/device.js';
 import { KV_BLOCK_TOKENS } from '../../../src/engine/kv-blocks.js';
 
@@ -174,10 +173,6 @@ export class FakeDevice implements Device {
       makespanUs: 10,
       sharedExpertUs: 0,
     }));
-  }
-
-  opTimesUs(): Float64Array {
-    return Float64Array.from(TIMED_OPS, (_, op) => op);
   }
 
   takeTraceEvents(): readonly DeviceTraceEvent[] {
