@@ -72,6 +72,8 @@ export type NativeLoadResult = {
   logits: Float32Array;
   /** [layers][OBSERVATION_HEAD + units] */
   observations: Float64Array;
+  /** [threads][timedOps]: microseconds of the last step, as of the last drain. */
+  opTimes: Float64Array;
 };
 
 /** Columns of a layer's observations before the units' busy times. */
@@ -121,6 +123,7 @@ export type NativeDtype = { name: string; blockCols: number; blockBytes: number;
 export interface NativeBinding {
   version(): string;
   roles(): string[];
+  timedOps(): string[];
   dtypes(): NativeDtype[];
   cpuInfo(): NativeCpuInfo;
   /** Monotonic microseconds, the clock of observations and trace events. */

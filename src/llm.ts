@@ -24,6 +24,7 @@ export type {
   ExpertStats,
   FinishReason,
   GenerateResult,
+  OpTimesMs,
   PlacedBytes,
   PlanReport,
   RoutingRecord,

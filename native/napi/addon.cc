@@ -31,6 +31,12 @@ Napi::Value roles(const Napi::CallbackInfo& info) {
   return names;
 }
 
+Napi::Value timed_ops(const Napi::CallbackInfo& info) {
+  Napi::Array names = Napi::Array::New(info.Env(), kTimedOps);
+  for (uint32_t i = 0; i < kTimedOps; ++i) names.Set(i, Napi::String::New(info.Env(), kTimedOpNames[i]));
+  return names;
+}
+
 Napi::Value dtypes(const Napi::CallbackInfo& info) {
   Napi::Array names = Napi::Array::New(info.Env(), kNumDTypes);
   for (uint32_t i = 0; i < kNumDTypes; ++i) {
@@ -106,6 +112,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(state);
   exports.Set("version", Napi::Function::New(env, version, "version"));
   exports.Set("roles", Napi::Function::New(env, roles, "roles"));
+  exports.Set("timedOps", Napi::Function::New(env, timed_ops, "timedOps"));
   exports.Set("dtypes", Napi::Function::New(env, dtypes, "dtypes"));
   exports.Set("cpuInfo", Napi::Function::New(env, cpu_info, "cpuInfo"));
   exports.Set("createDevice", Napi::Function::New(env, create_device, "createDevice"));

@@ -193,6 +193,7 @@ Napi::Value DeviceObject::finish_load(const Napi::CallbackInfo& info) {
   result.Set("logits", view(env, buffers.logits, d->max_logit_rows() * spec.vocab_size, napi_float32_array));
   result.Set("observations",
              view(env, d->observations().data(), d->observations().size(), napi_float64_array));
+  result.Set("opTimes", view(env, d->op_times().data(), d->op_times().size(), napi_float64_array));
   return result;
 }
 

@@ -7,6 +7,7 @@
 
 #include "arena.h"
 #include "expert_groups.h"
+#include "op_times.h"
 #include "status.h"
 #include "weights.h"
 
@@ -41,6 +42,7 @@ struct RankScratch {
   std::vector<float> own_weights;
   std::vector<const std::byte*> kv_blocks;
   ExpertGroups groups;
+  OpClock clock;
 };
 
 struct Buffers {

@@ -152,6 +152,7 @@ Status ComputeDevice::finish_load() {
   }
   forward_ = std::make_unique<Forward>(spec_, store_, *ops_, kv_, buffers_, cancel_flags_, spins_);
   slot_bytes_ = store_.slab_bytes();
+  op_times_.resize((buffers_.unit_scratch.size() + buffers_.dense_scratch.size()) * kTimedOps);
   return {};
 }
 

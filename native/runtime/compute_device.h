@@ -87,6 +87,8 @@ class ComputeDevice {
   const WeightStore& store() const { return store_; }
   const KvCache& kv() const { return kv_; }
   std::vector<double>& observations() { return observations_; }
+  /// Microseconds of the last step by rank and op: the units' ranks, then those of the GPU lane.
+  std::vector<double>& op_times() { return op_times_; }
   uint32_t observation_columns() const { return kObservationHead + options_.topology.units; }
   const char* isa() const { return ops_->isa; }
   size_t held_bytes() const;
@@ -122,6 +124,7 @@ class ComputeDevice {
   uint32_t remember(std::shared_ptr<Job> job);
   void trace(uint32_t lane, TraceEvent::Kind kind, int32_t layer, double start, double end);
   void collect_observations();
+  void collect_op_times();
   void collect_transfers();
   Status queue_transfer(uint32_t layer, uint32_t expert, uint32_t slot, bool on_demand);
   Status decode_plan(const int32_t* plan, size_t size, std::vector<ExpertTask>& units,
@@ -156,6 +159,7 @@ class ComputeDevice {
   uint32_t next_ticket_ = 1;
   std::vector<LayerTimes> times_;
   std::vector<double> observations_;
+  std::vector<double> op_times_;  // [ranks][kTimedOps]
   std::atomic<bool> tracing_{false};
   std::mutex trace_mutex_;  // guards trace_
   std::vector<TraceEvent> trace_;

@@ -279,8 +279,18 @@ std::vector<TraceEvent> ComputeDevice::take_trace_events() {
   return std::exchange(trace_, {});
 }
 
+void ComputeDevice::collect_op_times() {
+  auto out = op_times_.begin();
+  for (const auto* ranks : {&buffers_.unit_scratch, &buffers_.dense_scratch}) {
+    for (const RankScratch& scratch : *ranks) {
+      out = std::copy(scratch.clock.us().begin(), scratch.clock.us().end(), out);
+    }
+  }
+}
+
 void ComputeDevice::collect_observations() {
   collect_transfers();
+  collect_op_times();
   const Topology& topology = options_.topology;
   for (size_t layer = 0; layer < times_.size(); ++layer) {
     const LayerTimes& times = times_[layer];

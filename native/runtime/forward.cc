@@ -50,6 +50,9 @@ Forward::Forward(const ModelSpec& spec, const WeightStore& store, const OpTable&
 
 void Forward::begin_step(const Step* step) {
   step_ = step;
+  for (auto* ranks : {&buffers_.unit_scratch, &buffers_.dense_scratch}) {
+    for (RankScratch& scratch : *ranks) scratch.clock.reset();
+  }
   aborted_.store(false, std::memory_order_relaxed);
 }
 
@@ -73,6 +76,11 @@ bool Forward::check_cancel(uint32_t rank) {
     }
   }
   return topology_.dense_ranks == 1 && aborted();
+}
+
+void Forward::meet(uint32_t rank) {
+  barrier_.arrive_and_wait();
+  dense_scratch(rank).clock.lap(TimedOp::Barrier);
 }
 
 void Forward::embed(uint32_t token, float* out) const {
@@ -164,28 +172,31 @@ void Forward::prepare_input(uint32_t rank, uint32_t layer, Part part) {
               input.normed + size_t{t} * spec_.hidden_size);
   }
   prepare_rows(input, input_formats_[2 * layer + (attention ? 0 : 1)], tokens);
-  if (shares_tokens()) barrier_.arrive_and_wait();
+  dense_scratch(rank).clock.lap(TimedOp::Input);
+  if (shares_tokens()) meet(rank);
 }
 
 void Forward::run_layers(uint32_t rank, uint32_t first, uint32_t end) {
+  dense_scratch(rank).clock.start();
   for (uint32_t layer = first; layer < end; ++layer) {
     if (check_cancel(rank)) return;
     attention_part(rank, layer);
-    barrier_.arrive_and_wait();
+    meet(rank);
     // Rank 0 raised the flag before that barrier and touches it again only behind the next one, so all ranks
     // agree.
     if (aborted()) return;
     const double start = now_us();
     ffn_part(rank, layer);
     ffn_us_[size_t{layer} * topology_.unit_ranks() + rank] = now_us() - start;
-    barrier_.arrive_and_wait();
+    meet(rank);
   }
 }
 
 void Forward::run_attention_and_router(uint32_t rank, uint32_t layer) {
+  dense_scratch(rank).clock.start();
   if (check_cancel(rank)) return;
   attention_part(rank, layer);
-  barrier_.arrive_and_wait();
+  meet(rank);
   if (aborted()) return;
   prepare_input(rank, layer, Part::Ffn);
   const FfnSpec& ffn = spec_.layers[layer].ffn;
@@ -194,7 +205,7 @@ void Forward::run_attention_and_router(uint32_t rank, uint32_t layer) {
     return;
   }
   route(rank, layer);
-  barrier_.arrive_and_wait();
+  meet(rank);
   if (rank == 0) {
     buffers_.groups.build(buffers_.topk_ids + topk_offset(layer), buffers_.topk_weights + topk_offset(layer),
                           step_->tokens, ffn.top_k, ffn.num_experts);
@@ -208,6 +219,8 @@ void Forward::run_logits(uint32_t rank) {
   const auto layers = static_cast<uint32_t>(spec_.layers.size());
   const LayerInput& input = buffers_.final_input;
   const Range mine = split(rows, topology_.dense_ranks, 1)[rank];
+  OpClock& clock = dense_scratch(rank).clock;
+  clock.start();
   for (uint32_t i = mine.begin; i < mine.end; ++i) {
     const uint32_t token = step_->logit_tokens[i];
     float* hidden = hidden_row(rank, token);
@@ -216,7 +229,8 @@ void Forward::run_logits(uint32_t rank) {
               input.normed + size_t{i} * spec_.hidden_size);
   }
   prepare_rows(input, formats_of(head), mine);
-  barrier_.arrive_and_wait();
+  clock.lap(TimedOp::Input);
+  meet(rank);
   const PackedMatrix& slice = head.slices[rank];
   if (slice.rows == 0) return;
   const auto format = static_cast<size_t>(traits(slice.dtype).activation);
@@ -229,6 +243,7 @@ void Forward::run_logits(uint32_t rank) {
       row[n] *= spec_.logits_multiplier;
     }
   }
+  clock.lap(TimedOp::LmHead);
 }
 
 }  // namespace nearmoe

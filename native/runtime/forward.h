@@ -50,6 +50,7 @@ class Forward {
   void run_attention_and_router(uint32_t rank, uint32_t layer);
   /// GPU lane: the shared expert of a MoE layer.
   void run_shared_expert(uint32_t rank, uint32_t layer) {
+    dense_scratch(rank).clock.start();
     if (spec_.layers[layer].ffn.shared_intermediate_size > 0) dense_ffn(rank, layer);
   }
   /// GPU lane: this rank's slices of experts in VRAM.
@@ -74,6 +75,8 @@ class Forward {
   LayerInput& input_of(uint32_t rank) { return shares_tokens() ? buffers_.input : dense_scratch(rank).input; }
 
   bool check_cancel(uint32_t rank);
+  /// The dense barrier; the wait counts as such.
+  void meet(uint32_t rank);
   void embed(uint32_t token, float* out) const;
   /// Adds what the previous part left: nothing yet (embeds), the ranks' partial sums, or the experts'
   /// contributions.

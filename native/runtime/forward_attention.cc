@@ -43,13 +43,16 @@ void clip(float* x, uint32_t n, float limit) {
 
 void Forward::attention_part(uint32_t rank, uint32_t layer) {
   prepare_input(rank, layer, Part::Attention);
+  OpClock& clock = dense_scratch(rank).clock;
   project_qkv(rank, layer);
+  clock.lap(TimedOp::Qkv);
   const bool aligned = store_.heads_aligned(layer);
   // A norm over the whole projection needs every rank's rows; so do heads that straddle ranks.
-  if (!aligned || spec_.layers[layer].attention.qk_norm == QkNorm::Full) barrier_.arrive_and_wait();
+  if (!aligned || spec_.layers[layer].attention.qk_norm == QkNorm::Full) meet(rank);
   attend(rank, layer);
-  if (!aligned) barrier_.arrive_and_wait();
+  if (!aligned) meet(rank);
   project_output(rank, layer);
+  clock.lap(TimedOp::Output);
 }
 
 void Forward::project_qkv(uint32_t rank, uint32_t layer) {
@@ -179,7 +182,9 @@ void Forward::attend_head(uint32_t rank, uint32_t layer, const StepSequence& seq
   if (spec.sinks) args.sinks = weights_.layers[layer].attention_sinks.data() + kv_head * spec.heads_per_kv();
   args.out = buffers_.attention + sequence.first_token * stride + first;
   args.out_stride = stride;
+  scratch.clock.lap(TimedOp::Rope);
   ops_.attention(args);
+  scratch.clock.lap(TimedOp::Attention);
 }
 
 void Forward::project_output(uint32_t rank, uint32_t layer) {

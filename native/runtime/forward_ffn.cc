@@ -78,6 +78,7 @@ void Forward::route(uint32_t rank, uint32_t layer) {
                   weights);
     }
   }
+  scratch.clock.lap(TimedOp::Router);
 }
 
 void Forward::add_bias(const float* bias, float* rows, uint32_t count, uint32_t n) const {
@@ -99,12 +100,15 @@ void Forward::ffn_tile(const FfnSlice& slice, Activation activation, const Layer
   ops_.matmul(up, view(up), scratch.up, up.rows);
   add_bias(gate_bias, scratch.gate, count, gate.rows);
   add_bias(up_bias, scratch.up, count, up.rows);
+  scratch.clock.lap(TimedOp::GateUp);
   ops_.gated_activation(activation, scratch.gate, scratch.up, scratch.gate, size_t{count} * gate.rows);
   const ActFormat format = traits(down.dtype).activation;
   ops_.prepare_activations(format, scratch.gate, gate.rows, count, gate.rows, scratch.ffn_mid);
+  scratch.clock.lap(TimedOp::Activation);
   ops_.matmul(down, {scratch.ffn_mid, activation_stride(format, gate.rows), nullptr, count}, scratch.ffn_out,
               spec_.hidden_size);
   add_bias(down_bias, scratch.ffn_out, count, spec_.hidden_size);
+  scratch.clock.lap(TimedOp::Down);
 }
 
 void Forward::dense_ffn(uint32_t rank, uint32_t layer) {
@@ -127,6 +131,7 @@ void Forward::dense_ffn(uint32_t rank, uint32_t layer) {
                                : 1.0F;
       ops_.accumulate(scratch.ffn_out + size_t{i} * n, weight, partial + at, n);
     }
+    scratch.clock.lap(TimedOp::Combine);
   }
 }
 
@@ -157,6 +162,7 @@ void Forward::own_experts(uint32_t rank, uint32_t layer) {
         ops_.accumulate(scratch.ffn_out + size_t{i} * n, groups.weights[pair + i],
                         partial + size_t{groups.tokens[pair + i]} * n, n);
       }
+      scratch.clock.lap(TimedOp::Combine);
     }
   }
 }
@@ -166,7 +172,7 @@ void Forward::ffn_part(uint32_t rank, uint32_t layer) {
   const FfnSpec& ffn = spec_.layers[layer].ffn;
   if (ffn.is_moe) {
     route(rank, layer);
-    if (shares_tokens()) barrier_.arrive_and_wait();
+    if (shares_tokens()) meet(rank);
   }
   dense_ffn(rank, layer);
   if (ffn.is_moe) own_experts(rank, layer);
@@ -190,10 +196,12 @@ void Forward::contribute(uint32_t layer, uint32_t expert, uint32_t slice, const 
       const float* y = scratch.ffn_out + size_t{i} * n;
       std::copy(y, y + n, out + i * pair_stride);
     }
+    scratch.clock.lap(TimedOp::Combine);
   }
 }
 
 void Forward::run_gpu_experts(uint32_t rank, uint32_t layer, const std::vector<ExpertTask>& tasks) {
+  buffers_.dense_scratch[rank].clock.start();
   for (const ExpertTask& task : tasks) {
     const GatedFfn& expert = weights_.layers[layer].experts[task.expert];
     for (uint32_t slice = rank; slice < expert.gate.slices.size(); slice += topology_.dense_ranks) {
@@ -204,6 +212,7 @@ void Forward::run_gpu_experts(uint32_t rank, uint32_t layer, const std::vector<E
 }
 
 void Forward::run_unit_experts(uint32_t unit_rank, uint32_t layer, const std::vector<ExpertTask>& tasks) {
+  buffers_.unit_scratch[unit_rank].clock.start();
   for (const ExpertTask& task : tasks) {
     const uint32_t group = topology_.group_of(task.expert);
     const uint32_t first = topology_.group_first_rank(group);

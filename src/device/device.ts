@@ -84,6 +84,23 @@ export type LayerObservation = {
   makespanUs: number;
 };
 
+/** What the time of a compute thread is spent on; numbers and names are those of native/runtime/op_times.h. */
+export const TIMED_OPS = [
+  'input',
+  'qkv',
+  'rope',
+  'attention',
+  'output',
+  'router',
+  'gateUp',
+  'activation',
+  'down',
+  'combine',
+  'lmHead',
+  'barrier',
+] as const;
+export type TimedOp = (typeof TIMED_OPS)[number];
+
 export type DeviceTraceEvent = {
   /** "unit 0", "gpu", "transfer" */
   lane: string;
@@ -119,6 +136,8 @@ export interface Device {
   runLogits(): { status: StepStatus; rows: number; logits: Float32Array };
   /** Observations of the MoE layers of the last completed step. */
   observations(): readonly LayerObservation[];
+  /** [TIMED_OPS] time of the last completed step by op, mean of the compute threads; zeros in simulation. */
+  opTimesUs(): Float64Array;
   /** Trace events since the last call; empty unless tracing is on. */
   takeTraceEvents(): readonly DeviceTraceEvent[];
   setTracing(on: boolean): void;

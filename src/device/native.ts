@@ -13,15 +13,16 @@ import {
 } from '../binding.js';
 import { DeviceError, DisposedError } from '../errors.js';
 import type { ModelSpec } from '../model/model-spec.js';
-import type {
-  Device,
-  DeviceInfo,
-  DeviceTraceEvent,
-  LayerAssignment,
-  LayerObservation,
-  LayerRouting,
-  StepBatch,
-  StepStatus,
+import {
+  type Device,
+  type DeviceInfo,
+  type DeviceTraceEvent,
+  type LayerAssignment,
+  type LayerObservation,
+  type LayerRouting,
+  type StepBatch,
+  type StepStatus,
+  TIMED_OPS,
 } from './device.js';
 import { PlanEncoder, StepEncoder } from './step-wire.js';
 
@@ -63,6 +64,7 @@ class HostDevice implements LoadableDevice {
   #tokens = 0;
   #steps = new StepEncoder();
   #plans = new PlanEncoder();
+  #opTimesUs = new Float64Array(TIMED_OPS.length);
 
   constructor(spec: ModelSpec, options: NativeDeviceOptions, cancelFlags: Int32Array) {
     this.#spec = spec;
@@ -197,6 +199,17 @@ class HostDevice implements LoadableDevice {
         unitBusyUs: row.slice(OBSERVATION_HEAD),
       };
     });
+  }
+
+  opTimesUs(): Float64Array {
+    const { opTimes } = this.#loaded();
+    const threads = opTimes.length / TIMED_OPS.length;
+    this.#opTimesUs.fill(0);
+    opTimes.forEach((timeUs, at) => {
+      const op = at % TIMED_OPS.length;
+      this.#opTimesUs[op] = (this.#opTimesUs[op] ?? 0) + timeUs / threads;
+    });
+    return this.#opTimesUs;
   }
 
   takeTraceEvents(): readonly DeviceTraceEvent[] {

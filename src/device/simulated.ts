@@ -5,15 +5,16 @@
  */
 import { DeviceError } from '../errors.js';
 import type { ModelSpec } from '../model/model-spec.js';
-import type {
-  Device,
-  DeviceInfo,
-  DeviceTraceEvent,
-  LayerAssignment,
-  LayerObservation,
-  LayerRouting,
-  StepBatch,
-  StepStatus,
+import {
+  type Device,
+  type DeviceInfo,
+  type DeviceTraceEvent,
+  type LayerAssignment,
+  type LayerObservation,
+  type LayerRouting,
+  type StepBatch,
+  type StepStatus,
+  TIMED_OPS,
 } from './device.js';
 import { ExpertTimeline, type LastSide, type SimulatedObservation } from './expert-timeline.js';
 import type { OperationTimes, RoutingSource } from './operation-times.js';
@@ -61,6 +62,7 @@ export class SimulatedDevice implements Device {
   private readonly experts: ExpertTimeline;
   /** [layers] routing of this step; arrays grow on demand. */
   private readonly routings: LayerRouting[];
+  private readonly noOpTimesUs = new Float64Array(TIMED_OPS.length);
   private readonly observed: SimulatedObservation[] = [];
   private readonly observationOf: (SimulatedObservation | undefined)[];
   private logits = new Float32Array(0);
@@ -194,6 +196,10 @@ export class SimulatedDevice implements Device {
 
   observations(): readonly LayerObservation[] {
     return this.observed;
+  }
+
+  opTimesUs(): Float64Array {
+    return this.noOpTimesUs;
   }
 
   takeTraceEvents(): readonly DeviceTraceEvent[] {

@@ -2,9 +2,9 @@
  * Adds up what steps cost: device times, schedule time, expert counts. forward.ts fills one StepCosts a step, each
  * request of the step adds it to its own, and result figures are made from the sums. Pure arithmetic.
  */
-import type { LayerObservation } from '../device/device.js';
+import { type LayerObservation, TIMED_OPS } from '../device/device.js';
 import { gaps, imbalance, percentile, perSecond } from '../trace/stats.js';
-import type { DeviceStats, ExpertStats, Timings } from './result.js';
+import type { DeviceStats, ExpertStats, OpTimesMs, Timings } from './result.js';
 
 export type StepCosts = {
   steps: number;
@@ -17,6 +17,8 @@ export type StepCosts = {
   transferUs: number;
   /** [units] */
   unitBusyUs: Float64Array;
+  /** [TIMED_OPS] */
+  opUs: Float64Array;
   experts: ExpertStats;
 };
 
@@ -29,6 +31,7 @@ export function noCosts(units: number): StepCosts {
     gpuExpertsUs: 0,
     transferUs: 0,
     unitBusyUs: new Float64Array(units),
+    opUs: new Float64Array(TIMED_OPS.length),
     experts: {
       activated: 0,
       onGpu: 0,
@@ -45,24 +48,32 @@ export function noCosts(units: number): StepCosts {
 
 export function addCosts(sum: StepCosts, costs: StepCosts): void {
   for (const name of SCALARS) sum[name] += costs[name];
-  costs.unitBusyUs.forEach((busyUs, unit) => {
-    sum.unitBusyUs[unit] = (sum.unitBusyUs[unit] ?? 0) + busyUs;
-  });
+  addTo(sum.unitBusyUs, costs.unitBusyUs);
+  addTo(sum.opUs, costs.opUs);
   for (const name of EXPERT_COUNTS) sum.experts[name] += costs.experts[name];
 }
 
 const SCALARS = ['steps', 'stepUs', 'scheduleUs', 'attentionUs', 'gpuExpertsUs', 'transferUs'] as const;
 const EXPERT_COUNTS = Object.keys(noCosts(0).experts) as (keyof ExpertStats)[];
 
+function addTo(sum: Float64Array, values: Float64Array): void {
+  values.forEach((value, at) => {
+    sum[at] = (sum[at] ?? 0) + value;
+  });
+}
+
 /** Adds the device's own observations of one step. */
-export function addObservations(costs: StepCosts, observations: readonly LayerObservation[]): void {
+export function addObservations(
+  costs: StepCosts,
+  observations: readonly LayerObservation[],
+  opTimesUs: Float64Array,
+): void {
+  addTo(costs.opUs, opTimesUs);
   for (const layer of observations) {
     costs.attentionUs += layer.attentionUs;
     costs.gpuExpertsUs += layer.gpuExpertsUs;
     costs.transferUs += layer.transferUs;
-    layer.unitBusyUs.forEach((busyUs, unit) => {
-      costs.unitBusyUs[unit] = (costs.unitBusyUs[unit] ?? 0) + busyUs;
-    });
+    addTo(costs.unitBusyUs, layer.unitBusyUs);
   }
 }
 
@@ -77,6 +88,7 @@ export function deviceStats(costs: StepCosts, hasGpu: boolean): DeviceStats {
     attentionMs: costs.attentionUs / 1e3,
     transferBusyMs: costs.transferUs / 1e3,
     unitBusyMs: [...costs.unitBusyUs].map((busyUs) => busyUs / 1e3),
+    opMs: Object.fromEntries(TIMED_OPS.map((op, at) => [op, (costs.opUs[at] ?? 0) / 1e3])) as OpTimesMs,
     imbalance: imbalance(costs.unitBusyUs),
     scheduleMs: costs.scheduleUs / 1e3,
     stepsMs: costs.stepUs / 1e3,

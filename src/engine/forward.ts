@@ -55,7 +55,7 @@ export class Forward {
     }
     if (status === 'done') {
       const observations = device.observations();
-      addObservations(costs, observations);
+      addObservations(costs, observations, device.opTimesUs());
       this.#planner?.observe(observations);
     }
     if (this.#planner && countsBefore) setExpertCounts(costs, countsBefore, this.#planner.cache.stats);

@@ -2,6 +2,7 @@
  * What the engine reports: the result of a request and the plan of a loaded model. Plain data that crosses from the
  * worker to the main thread; llm.ts re-exports the types. No computation lives here.
  */
+import type { TimedOp } from '../device/device.js';
 import type { TraceSpan } from '../trace/chrome.js';
 
 /** Why generation ended: an end-of-text token, a stop text, maxTokens, the context's end, or the reader left. */
@@ -46,6 +47,9 @@ export type ExpertStats = {
   bytesMoved: number;
 };
 
+/** Milliseconds that a compute thread spent on each op, mean of the threads; zeros in simulation. */
+export type OpTimesMs = Record<TimedOp, number>;
+
 /** Busy times over all steps that this request took part in. */
 export type DeviceStats = {
   gpuBusyMs: number;
@@ -54,6 +58,8 @@ export type DeviceStats = {
   transferBusyMs: number;
   /** Per NDP unit, on experts. */
   unitBusyMs: number[];
+  /** By op, over all threads of units and host GPU. */
+  opMs: OpTimesMs;
   /** Largest unit busy time over the mean; 1 is even. */
   imbalance: number;
   /** Time of the planning (router grouping, scheduler, cache, prefetcher) in TypeScript. */

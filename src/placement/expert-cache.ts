@@ -6,6 +6,7 @@
 import { OptionError } from '../errors.js';
 import { type CacheStats, emptyStats } from './cache-stats.js';
 import { createEviction, type Eviction } from './eviction.js';
+import { LayerMinima } from './layer-minima.js';
 import type { ActiveExperts, PlannedExperts, Residency } from './residency.js';
 import { TransferLane } from './transfer-lane.js';
 
@@ -53,6 +54,9 @@ export class ExpertCache {
   private readonly replaceable: Uint8Array;
   private replaceableCount = 0;
   private readonly view: CacheResidency;
+  private readonly minima: LayerMinima;
+  /** Layer of the plan under way. */
+  private plannedLayer = 0;
 
   constructor(options: ExpertCacheOptions) {
     const { layers, numExperts, slots } = options;
@@ -72,6 +76,7 @@ export class ExpertCache {
     this.freeCount = slots;
     this.replaceable = new Uint8Array(slots);
     this.view = new CacheResidency(this, numExperts);
+    this.minima = new LayerMinima(layers, numExperts, this.slotOfKey, (slot) => this.isEvictable(slot));
   }
 
   /** Slot that holds or will hold the expert, -1 where it is absent. */
@@ -94,6 +99,9 @@ export class ExpertCache {
    */
   beginPlan(work: ActiveExperts, nowUs: number): Residency {
     this.planNumber++;
+    this.minima.touch(this.plannedLayer);
+    this.plannedLayer = work.layer;
+    this.minima.touch(work.layer);
     const view = this.view;
     view.availableSlots = this.freeCount + this.replaceableCount;
     const base = work.layer * this.numExperts;
@@ -135,6 +143,7 @@ export class ExpertCache {
     stats.onNdp = stats.activated - stats.onGpu;
     if (copied > 0) this.lane.submitOnDemand(copied, nowUs, slabUs);
     this.eviction.observe(plan, tokens);
+    this.rescored(plan.layer);
   }
 
   /** Starts a prefetch: `slot` must come from lowestSlot and holds the expert from now on, as arriving. */
@@ -173,22 +182,14 @@ export class ExpertCache {
     return true;
   }
 
+  /** Scores that lowestSlot is asked with are others now for a layer's experts. */
+  rescored(layer: number): void {
+    this.minima.touch(layer);
+  }
+
   /** A free slot, else the evictable one whose expert has the lowest score ([layers * numExperts]), else -1. */
   lowestSlot(scores: Float64Array): number {
-    if (this.freeCount > 0) return this.freeSlots[this.freeCount - 1] as number;
-    const { keys, replaceable, usedBy, planNumber } = this;
-    let best = NONE;
-    let lowest = Number.POSITIVE_INFINITY;
-    // isEvictable written out: this runs for each prefetch over all slots.
-    for (let slot = 0; slot < this.slots; slot++) {
-      if (replaceable[slot] === 0 || usedBy[slot] === planNumber) continue;
-      const score = scores[keys[slot] as number] as number;
-      if (score < lowest) {
-        lowest = score;
-        best = slot;
-      }
-    }
-    return best;
+    return this.freeCount > 0 ? (this.freeSlots[this.freeCount - 1] as number) : this.minima.slot(scores);
   }
 
   /** Writes the next `count` slots to give up into `out`: free ones, then victims by the eviction rule. */
@@ -216,16 +217,17 @@ export class ExpertCache {
     Object.assign(this.stats, emptyStats());
   }
 
-  private isEvictable(slot: number): boolean {
-    return this.replaceable[slot] === 1 && this.usedBy[slot] !== this.planNumber;
-  }
-
   private setState(slot: number, state: number, pinned: number): void {
     this.states[slot] = state;
     this.pinned[slot] = pinned;
     const replaceable = state === SLOT_RESIDENT && pinned === 0 ? 1 : 0;
     this.replaceableCount += replaceable - (this.replaceable[slot] as number);
+    this.minima.touchKey(this.keys[slot] as number);
     this.replaceable[slot] = replaceable;
+  }
+
+  private isEvictable(slot: number): boolean {
+    return this.replaceable[slot] === 1 && this.usedBy[slot] !== this.planNumber;
   }
 
   /** out[from..to) by insertion: the slots with the lowest priorities, ascending; ties to the lower slot. */
@@ -261,6 +263,7 @@ export class ExpertCache {
 
   private vacate(slot: number): void {
     this.slotOfKey[this.keys[slot] as number] = NONE;
+    this.minima.touchKey(this.keys[slot] as number);
     this.keys[slot] = NONE;
     this.unused[slot] = 0;
     this.stats.evictions++;

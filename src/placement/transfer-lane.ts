@@ -36,8 +36,8 @@ export class TransferLane {
 
   /** Takes note that a prefetch is done; unknown slots (on-demand transfers) are ignored. */
   complete(slot: number, nowUs: number): void {
-    const at = this.queue.indexOf(slot);
-    if (at < 0 || at >= this.queued) return;
+    const at = this.positionOf(slot);
+    if (at < 0) return;
     this.queue.copyWithin(at, at + 1, this.queued);
     this.queued--;
     if (at === 0) this.headDoneAtUs = Math.max(nowUs, this.onDemandDoneAtUs) + this.slabUs;
@@ -51,11 +51,16 @@ export class TransferLane {
 
   /** Time until the prefetch into `slot` has arrived; a late one counts as arriving any moment. */
   arrivalUs(slot: number, nowUs: number): number {
-    const at = this.queue.indexOf(slot);
-    if (at < 0 || at >= this.queued) return 0;
+    const at = this.positionOf(slot);
+    if (at < 0) return 0;
     const headUs = Math.max(this.headDoneAtUs - nowUs, MIN_ARRIVAL_US);
     if (at === 0) return headUs;
     return Math.max(headUs, this.onDemandDoneAtUs - nowUs) + at * this.slabUs;
+  }
+
+  private positionOf(slot: number): number {
+    for (let at = 0; at < this.queued; at++) if (this.queue[at] === slot) return at;
+    return -1;
   }
 }
 

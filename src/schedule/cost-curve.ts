@@ -11,6 +11,8 @@ const KNOTS = 39;
 /** Largest change of one observation in log space: 0.25 * 0.1 means 2.5%, so that an outlier moves little. */
 const STEP = 0.1;
 const CLIP = 0.25;
+/** Errors below this move nothing that a clock could tell, as in simulation. */
+const EXACT = 1e-9;
 
 /** Tokens of knot k: 1, 2, 3, 4, 6, 8, 12, ... */
 export function knotTokens(k: number): number {
@@ -35,6 +37,9 @@ export class CostCurve {
   /** [KNOTS] how many observations each knot made up, in all. */
   private readonly seen = new Float64Array(KNOTS);
   private sumUs = 0;
+  /** The knots that the running sum has parts of. */
+  private firstKnot = KNOTS;
+  private lastKnot = 0;
 
   constructor(points: readonly CostPoint[]) {
     for (let k = 0; k < KNOTS; k++) this.times[k] = interpolate(points, knotTokens(k));
@@ -53,7 +58,9 @@ export class CostCurve {
 
   /** Starts the sum that one observation is compared with. */
   beginSum(): void {
-    this.parts.fill(0);
+    for (let k = this.firstKnot; k <= this.lastKnot; k++) this.parts[k] = 0;
+    this.firstKnot = KNOTS;
+    this.lastKnot = 0;
     this.sumUs = 0;
   }
 
@@ -64,6 +71,8 @@ export class CostCurve {
     const share = (tokens - from) / (knotTokens(k + 1) - from);
     const low = (this.times[k] as number) * (1 - share);
     const high = (this.times[k + 1] as number) * share;
+    if (k < this.firstKnot) this.firstKnot = k;
+    if (k + 1 > this.lastKnot) this.lastKnot = k + 1;
     this.parts[k] = (this.parts[k] as number) + low;
     this.parts[k + 1] = (this.parts[k + 1] as number) + high;
     this.sumUs += low + high;
@@ -75,11 +84,17 @@ export class CostCurve {
    */
   correct(observedUs: number): void {
     if (!(observedUs > 0) || !(this.sumUs > 0)) return;
-    const { times, parts, seen } = this;
+    const { times, parts, seen, firstKnot, lastKnot } = this;
     const error = Math.log(observedUs / this.sumUs);
+    if (Math.abs(error) < EXACT) {
+      for (let k = firstKnot; k <= lastKnot; k++) {
+        seen[k] = (seen[k] as number) + (parts[k] as number) / this.sumUs;
+      }
+      return;
+    }
     const step = STEP * Math.min(CLIP, Math.max(-CLIP, error));
     let centre = 0;
-    for (let k = 0; k < KNOTS; k++) centre += (k * (parts[k] as number)) / this.sumUs;
+    for (let k = firstKnot; k <= lastKnot; k++) centre += (k * (parts[k] as number)) / this.sumUs;
     for (let k = 0; k < KNOTS; k++) {
       const share = (parts[k] as number) / this.sumUs;
       const follow = 1 / ((1 + (seen[k] as number)) * (1 + Math.abs(k - centre)));

@@ -64,6 +64,7 @@ export class Prefetcher {
 
   observe(work: LayerWork): void {
     this.predictor?.observe(work);
+    this.cache.rescored(work.layer);
   }
 
   /** Hands a lookahead's guess on to the predictor. */

@@ -33,12 +33,12 @@ export async function runPoints(
     });
     return results.flat();
   }
-  let next = 0;
+  const queue = new PointQueue(points);
   const workers = Array.from({ length: Math.min(threads, points.length) }, () => startWorker());
   try {
     await Promise.all(
       workers.map(async (worker) => {
-        for (let index = next++; index < points.length; index = next++) {
+        for (let index = queue.take(); index !== undefined; index = queue.take(points[index]?.model)) {
           const answer = await ask(worker, { index, point: points[index] as Point });
           if ('error' in answer) throw deserializeError(answer.error);
           take(index, answer.cells);
@@ -49,6 +49,24 @@ export async function runPoints(
     await Promise.all(workers.map((worker) => worker.terminate()));
   }
   return results.flat();
+}
+
+/** Hands points out so that a worker stays with a model: it keeps routing and runs that boxes of one model share. */
+class PointQueue {
+  private readonly waiting = new Map<string, number[]>();
+
+  constructor(points: readonly Point[]) {
+    points.forEach(({ model }, index) => {
+      this.waiting.set(model, [...(this.waiting.get(model) ?? []), index]);
+    });
+  }
+
+  /** Index of a point of `model`, else of the model with the most points left; undefined where none is left. */
+  take(model?: string): number | undefined {
+    const lists = [...this.waiting.values()].sort((left, right) => right.length - left.length);
+    const own = model === undefined ? undefined : this.waiting.get(model);
+    return own?.shift() ?? lists[0]?.shift();
+  }
 }
 
 function startWorker(): Worker {

@@ -141,24 +141,30 @@ export function benchLines(report: BenchReport): string[] {
       'per step',
       `${formatBytes(workload.weightBytesPerStep)} of weights and ${formatBytes(workload.kvBytesPerStep)} of KV cache read`,
     ),
-    stageRow('prefill', report.stages.prefill),
-    stageRow('decode', report.stages.decode),
     row('', `orchestration ${formatShare(report.orchestrationShare)} of a decode step`),
     row(
       'memory',
       `peak ${formatBytes(memory.peakBytes)}, ${memory.ratio.toFixed(2)} x the ${formatBytes(memory.heldBytes)} held`,
     ),
     row('load', formatMs(report.loadMs)),
+    '',
+    ...stageRows(report.stages, report.genTokens - 1),
   ];
 }
 
-function stageRow(label: string, stages: StageTimes): string {
-  const whole = sum(Object.values(stages));
-  const share = (ms: number) => formatShare(whole > 0 ? ms / whole : 0);
-  return row(
-    label,
-    `attention ${share(stages.attentionMs)}, experts ${share(stages.expertsMs)}, logits ${share(stages.logitsMs)}, other ${share(stages.otherNativeMs)}`,
-  );
+/** Time by op: share of each phase, and what one decode step spends on it. */
+function stageRows({ prefill, decode }: BenchReport['stages'], decodeSteps: number): string[] {
+  const whole = { prefill: sum(Object.values(prefill)), decode: sum(Object.values(decode)) };
+  const share = (ms: number, of: number) => formatShare(of > 0 ? ms / of : 0).padStart(10);
+  const names = Object.keys(decode) as (keyof StageTimes)[];
+  return [
+    `${'time by op'.padEnd(24)}${['prefill', 'decode', 'ms a step'].map((name) => name.padStart(10)).join('')}`,
+    ...names.map((name) => {
+      const label = `  ${name.replace(/Ms$/, '')}`.padEnd(24);
+      const stepMs = (decode[name] / decodeSteps).toFixed(3).padStart(10);
+      return `${label}${share(prefill[name], whole.prefill)}${share(decode[name], whole.decode)}${stepMs}`;
+    }),
+  ];
 }
 
 function figures(label: string, { median, min, max }: Spread, note = ''): string {

@@ -2,7 +2,8 @@
  * The measured requests of a benchmark: `batch` sequences of random token ids at once, and a traced one that tells
  * where the time of a decode went. Called by the bench command; knows nothing of ceilings or tables.
  */
-import type { GenerateResult, Model, TraceSpan } from '../../llm.js';
+import { TIMED_OPS } from '../../device/device.js';
+import type { GenerateResult, Model, OpTimesMs, TraceSpan } from '../../llm.js';
 import type { RequestShape } from './workload.js';
 
 export type Repetition = {
@@ -15,14 +16,8 @@ export type Repetition = {
 };
 
 /** Where the wall time of a phase went, milliseconds. */
-export type StageTimes = {
-  /** Attention and router, norms among them. */
-  attentionMs: number;
-  /** Experts and dense FFNs, mean of the units. */
-  expertsMs: number;
-  /** Final norm and lm_head. */
-  logitsMs: number;
-  /** Native code beyond these: barriers, sums of partial results, waiting for the slowest unit. */
+export type StageTimes = OpTimesMs & {
+  /** Native code beyond the timed ops: handing over jobs, threads that have nothing to do. */
   otherNativeMs: number;
   /** TypeScript: batching, planning, sampling, text, messages. */
   orchestrationMs: number;
@@ -58,36 +53,30 @@ export async function runProfile(
   const steps = (whole.trace ?? []).filter(({ lane, name }) => lane === 'engine' && name === 'step');
   const decodeStartUs = steps.at(1 - shape.genTokens)?.startUs ?? 0;
   return {
-    prefill: stagesOf(prefill.trace ?? [], prefill.devices),
+    prefill: stagesOf(prefill.trace ?? [], prefill.devices.opMs),
     decode: stagesOf(
       (whole.trace ?? []).filter(({ startUs }) => startUs >= decodeStartUs),
-      {
-        attentionMs: whole.devices.attentionMs - prefill.devices.attentionMs,
-        unitBusyMs: whole.devices.unitBusyMs.map((ms, unit) => ms - (prefill.devices.unitBusyMs[unit] ?? 0)),
-      },
+      difference(whole.devices.opMs, prefill.devices.opMs),
     ),
   };
 }
 
-/** `observed`: busy times that the devices counted; `spans`: the timeline of the same steps. */
-export function stagesOf(
-  spans: readonly TraceSpan[],
-  observed: Pick<GenerateResult['devices'], 'attentionMs' | 'unitBusyMs'>,
-): StageTimes {
+/** `opMs`: what the compute threads counted; `spans`: the timeline of the same steps. */
+export function stagesOf(spans: readonly TraceSpan[], opMs: OpTimesMs): StageTimes {
   const wallMs =
     (Math.max(...spans.map(({ endUs }) => endUs)) - Math.min(...spans.map(({ startUs }) => startUs))) / 1e3;
   const nativeMs = unionUs(spans.filter(({ lane }) => lane !== 'engine')) / 1e3;
-  const logitsMs = unionUs(spans.filter(({ name }) => name === 'logits')) / 1e3;
-  const attentionMs = Math.max(0, observed.attentionMs);
-  const units = observed.unitBusyMs.length || 1;
-  const expertsMs = Math.max(0, observed.unitBusyMs.reduce((sum, ms) => sum + ms, 0) / units);
+  const timedMs = Object.values(opMs).reduce((sum, ms) => sum + ms, 0);
   return {
-    attentionMs,
-    expertsMs,
-    logitsMs,
-    otherNativeMs: Math.max(0, nativeMs - attentionMs - expertsMs - logitsMs),
+    ...opMs,
+    otherNativeMs: Math.max(0, nativeMs - timedMs),
     orchestrationMs: Math.max(0, wallMs - nativeMs),
   };
+}
+
+/** Both from the same prompt, so that what is left is the decode; two runs' noise must not turn negative. */
+function difference(whole: OpTimesMs, prefill: OpTimesMs): OpTimesMs {
+  return Object.fromEntries(TIMED_OPS.map((op) => [op, Math.max(0, whole[op] - prefill[op])])) as OpTimesMs;
 }
 
 /** Time during which at least one of the spans ran. */

@@ -8,12 +8,15 @@ import { benchLines, benchReport, type Measurements } from '../../../src/cli/ben
 import { stagesOf } from '../../../src/cli/bench/runs.js';
 import { workloadOf } from '../../../src/cli/bench/workload.js';
 import { runCli } from '../../../src/cli/main.js';
+import { TIMED_OPS } from '../../../src/device/device.js';
+import type { OpTimesMs } from '../../../src/llm.js';
 import { openModel } from '../../../src/model/open-model.js';
 import { fakeContext, info } from './fake-model.js';
 
 const olmoe = openModel('synthetic:olmoe-1b-7b:q4_0');
 const shape = { promptTokens: 512, genTokens: 128, batch: 1 };
-const stages = { attentionMs: 1, expertsMs: 5, logitsMs: 2, otherNativeMs: 1, orchestrationMs: 1 };
+const opMs = Object.fromEntries(TIMED_OPS.map((op) => [op, 0])) as OpTimesMs;
+const stages = { ...opMs, qkv: 1, gateUp: 5, lmHead: 2, otherNativeMs: 1, orchestrationMs: 1 };
 
 const measured: Measurements = {
   model: 'synthetic:olmoe-1b-7b:q4_0',
@@ -86,6 +89,7 @@ describe('report', () => {
   test('fits 80 columns', () => {
     const lines = benchLines(benchReport(measured));
     for (const line of lines) expect(line.length, line).toBeLessThanOrEqual(80);
+    expect(lines.join('\n')).toMatch(/^ {2}gateUp +50\.0% +50\.0% +0\.039$/m);
     expect(lines.join('\n')).toMatch(/^decode, tokens\/s +20\.0 +10\.0 +30\.0$/m);
   });
 
@@ -104,12 +108,12 @@ describe('report', () => {
       span('unit 0', 'logits', 6000, 8000),
       span('engine', 'sample', 9000, 10000),
     ];
-    const found = stagesOf(spans, { attentionMs: 1, unitBusyMs: [2, 4] });
-    expect(found.attentionMs).toBe(1);
-    expect(found.expertsMs).toBe(3);
-    expect(found.logitsMs).toBe(2);
+    const found = stagesOf(spans, { ...opMs, attention: 1, down: 3, barrier: 2 });
+    expect(found).toMatchObject({ ...opMs, attention: 1, down: 3, barrier: 2 });
     expect(found.otherNativeMs).toBeCloseTo(1.6, 9);
     expect(found.orchestrationMs).toBeCloseTo(2.4, 9);
+    const sum = Object.values(found).reduce((total, ms) => total + ms, 0);
+    expect(sum).toBeCloseTo(10, 9);
   });
 });
 

@@ -4,8 +4,9 @@
  */
 import { PassThrough } from 'node:stream';
 import type { CliContext } from '../../../src/cli/context.js';
+import { TIMED_OPS } from '../../../src/device/device.js';
 import { Generation } from '../../../src/engine/generation.js';
-import type { GenerateResult, Model, PlanReport } from '../../../src/llm.js';
+import type { GenerateResult, Model, OpTimesMs, PlanReport } from '../../../src/llm.js';
 import type { ChatMessage, GenerateOptions, LoadOptions, Prompt } from '../../../src/options.js';
 
 export const info: PlanReport = {
@@ -65,6 +66,7 @@ export const result: GenerateResult = {
     gpuBusyMs: 4,
     transferBusyMs: 1,
     unitBusyMs: [8, 12],
+    opMs: Object.fromEntries(TIMED_OPS.map((op) => [op, 1])) as OpTimesMs,
     imbalance: 1.2,
     scheduleMs: 0.4,
     stepsMs: 30,

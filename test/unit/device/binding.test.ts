@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { binding, type NativeDeviceOptions } from '../../../src/binding.js';
+import { TIMED_OPS } from '../../../src/device/device.js';
 import { DTYPES, dtypeNumber } from '../../../src/model/dtypes.js';
 import { WEIGHT_ROLES } from '../../../src/model/model-spec.js';
 import { openSynthetic } from '../../../src/model/synthetic.js';
@@ -25,6 +26,10 @@ const SPEC = openSynthetic('synthetic:olmoe-1b-7b:q4_0').spec;
 describe('lists on both sides of the wall', () => {
   it('name the same weight roles in the same order', () => {
     expect(binding().roles()).toEqual([...WEIGHT_ROLES]);
+  });
+
+  it('name the same timed ops in the same order', () => {
+    expect(binding().timedOps()).toEqual([...TIMED_OPS]);
   });
 
   it('give the same numbers, names and block sizes to dtypes', () => {

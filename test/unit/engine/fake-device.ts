@@ -3,15 +3,16 @@
  * read back through the KV blocks, so a wrong block, position, chunk or batch changes the text. Checks the order of
  * calls. Time is virtual.
  */
-import type {
-  Device,
-  DeviceInfo,
-  DeviceTraceEvent,
-  LayerAssignment,
-  LayerObservation,
-  LayerRouting,
-  StepBatch,
-  StepStatus,
+import {
+  type Device,
+  type DeviceInfo,
+  type DeviceTraceEvent,
+  type LayerAssignment,
+  type LayerObservation,
+  type LayerRouting,
+  type StepBatch,
+  type StepStatus,
+  TIMED_OPS,
 } from '../../../src/device/device.js';
 import { KV_BLOCK_TOKENS } from '../../../src/engine/kv-blocks.js';
 
@@ -173,6 +174,10 @@ export class FakeDevice implements Device {
       makespanUs: 10,
       sharedExpertUs: 0,
     }));
+  }
+
+  opTimesUs(): Float64Array {
+    return Float64Array.from(TIMED_OPS, (_, op) => op);
   }
 
   takeTraceEvents(): readonly DeviceTraceEvent[] {
