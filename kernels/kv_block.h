@@ -38,4 +38,20 @@ static constexpr KvLayout kv_layout(KvDType dtype, size_t head_dim) {
   return out;
 }
 
+/// A block of latents, [32 positions][dim] like V above (latent_store, latent_attention). Q8_0: codes [32][B
+/// * 32] int8, then scales f16 [32][B].
+static constexpr KvLayout latent_layout(KvDType dtype, size_t dim) {
+  KvLayout out{};
+  constexpr size_t kTokens = kKvBlockTokens;
+  if (dtype == KvDType::Q8_0) {
+    out.blocks = (dim + 31) / 32;
+    out.v_scales = out.blocks * 32 * kTokens;
+    out.bytes = out.v_scales + out.blocks * kTokens * 2;
+  } else {
+    out.bytes = dim * kTokens * (dtype == KvDType::F32 ? 4 : 2);
+  }
+  out.bytes = (out.bytes + kAlignment - 1) / kAlignment * kAlignment;
+  return out;
+}
+
 }  // namespace nearmoe

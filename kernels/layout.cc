@@ -14,4 +14,6 @@ size_t activation_stride(ActFormat format, size_t cols) {
 
 size_t kv_block_bytes(KvDType dtype, size_t head_dim) { return kv_layout(dtype, head_dim).bytes; }
 
+size_t latent_block_bytes(KvDType dtype, size_t dim) { return latent_layout(dtype, dim).bytes; }
+
 }  // namespace nearmoe

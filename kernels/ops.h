@@ -71,6 +71,24 @@ struct AttentionArgs {
   size_t out_stride = 0;
 };
 
+/// Attention over latents (MLA in its absorbed form, DeepSeek-V2, arXiv 2405.04434): every position has one
+/// row of latent_dim values that all query heads share; it is the key, and its first value_dim values are the
+/// value. Otherwise as AttentionArgs.
+struct LatentAttentionArgs {
+  const float* q = nullptr;  ///< head h of token t at q + t*q_stride + h*latent_dim
+  size_t q_stride = 0;       ///< floats between tokens
+  uint32_t q_heads = 0;
+  uint32_t tokens = 0;
+  uint32_t first_position = 0;
+  uint32_t latent_dim = 0;
+  uint32_t value_dim = 0;                    ///< at most latent_dim
+  const std::byte* const* blocks = nullptr;  ///< block i of this sequence for this layer
+  KvDType kv_dtype = KvDType::F32;
+  float scale = 0;       ///< multiplies q.latent
+  float* out = nullptr;  ///< [tokens][q_heads][value_dim], token stride out_stride
+  size_t out_stride = 0;
+};
+
 /// One table per ISA. Every function is single-threaded, allocates nothing and never throws.
 struct OpTable {
   const char* isa;  ///< "scalar", "avx2", "avxvnni", "avx512", "amx", "neon", "dotprod", "i8mm"
@@ -102,6 +120,9 @@ struct OpTable {
   void (*kv_store)(KvDType dtype, const float* k, const float* v, size_t head_dim, size_t slot,
                    std::byte* block);
   void (*attention)(const AttentionArgs& args);
+  /// Stores the latent [dim] of one position into a block of latents.
+  void (*latent_store)(KvDType dtype, const float* x, size_t dim, size_t slot, std::byte* block);
+  void (*latent_attention)(const LatentAttentionArgs& args);
 
   /// Index of the largest value (lowest index wins ties).
   uint32_t (*argmax)(const float* x, size_t n);
@@ -111,6 +132,8 @@ struct OpTable {
 size_t activation_stride(ActFormat format, size_t cols);
 /// Bytes of one KV block of one head (K and V of kKvBlockTokens positions), a multiple of kAlignment.
 size_t kv_block_bytes(KvDType dtype, size_t head_dim);
+/// Bytes of one block of latents of kKvBlockTokens positions, a multiple of kAlignment.
+size_t latent_block_bytes(KvDType dtype, size_t dim);
 
 /// Bytes of a packed matrix (a multiple of kAlignment); col_begin as given to pack.
 size_t packed_bytes(DType dtype, size_t rows, size_t cols, size_t col_begin = 0);

@@ -7,6 +7,7 @@ namespace nearmoe {
 /// gated_activation: vector exp and erf within 1 ulp, one division.
 inline constexpr float kActivationTolerance = 1e-6f;
 /// attention: online softmax against two passes, vector exp, tanh of soft-capped scores.
+/// latent_attention: besides, dot products in 16 lanes.
 inline constexpr float kAttentionTolerance = 4e-6f;
 
 }  // namespace nearmoe

@@ -51,9 +51,11 @@ const MatmulFunction kI8mmMatmul = matmul;
 #include "rms_norm.inl.h"
 #include "rope.inl.h"
 #include "unpack_row.inl.h"
-// These two need quantise_block of prepare_activations.
+// These need quantise_block of prepare_activations.
 #include "attention.inl.h"
 #include "kv_store.inl.h"
+#include "latent_attention.inl.h"
+#include "latent_store.inl.h"
 
 namespace nearmoe {
 
@@ -68,8 +70,21 @@ namespace nearmoe {
 #endif
 
 const OpTable NEARMOE_TABLE = {
-    NEARMOE_NAME(NEARMOE_ISA), prepare_activations, matmul, unpack_row, rms_norm,  layer_norm, rope,
-    gated_activation,          accumulate,          add,    kv_store,   attention, argmax,
+    NEARMOE_NAME(NEARMOE_ISA),
+    prepare_activations,
+    matmul,
+    unpack_row,
+    rms_norm,
+    layer_norm,
+    rope,
+    gated_activation,
+    accumulate,
+    add,
+    kv_store,
+    attention,
+    latent_store,
+    latent_attention,
+    argmax,
 };
 
 }  // namespace nearmoe

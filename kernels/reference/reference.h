@@ -19,6 +19,8 @@ void accumulate(const float* x, float weight, float* out, size_t n);
 void add(const float* x, float* out, size_t n);
 void kv_store(KvDType dtype, const float* k, const float* v, size_t head_dim, size_t slot, std::byte* block);
 void attention(const AttentionArgs& args);
+void latent_store(KvDType dtype, const float* x, size_t dim, size_t slot, std::byte* block);
+void latent_attention(const LatentAttentionArgs& args);
 uint32_t argmax(const float* x, size_t n);
 
 /// Quantises one row of `cols` floats: int8 values filled up to whole blocks, then the blocks' Q8Meta.

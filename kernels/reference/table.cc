@@ -17,6 +17,8 @@ const OpTable kScalarOps = {
     reference::add,
     reference::kv_store,
     reference::attention,
+    reference::latent_store,
+    reference::latent_attention,
     reference::argmax,
 };
 

@@ -29,6 +29,7 @@ void add_matmul_cases(Cases& cases);
 void add_packing_cases(Cases& cases);
 void add_vector_cases(Cases& cases);
 void add_attention_cases(Cases& cases);
+void add_latent_attention_cases(Cases& cases);
 void add_format_cases(Cases& cases, const std::string& fixtures);
 void add_dispatch_cases(Cases& cases);
 
