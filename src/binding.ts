@@ -130,6 +130,18 @@ export interface NativeBinding {
   nowUs(): number;
   /** Rate in 1e9 bytes or multiply-accumulates per second, all threads together; blocks. */
   measureCeiling(options: NativeCeilingOptions): number;
+  /**
+   * Values from one stored layout to another, dtypes by number; blocks. Throws ERR_WEIGHT_VALUE where a value is NaN,
+   * infinite or too large for the new format.
+   */
+  convertRows(
+    from: number,
+    bytes: Uint8Array,
+    to: number,
+    rows: number,
+    cols: number,
+    threads: number,
+  ): Uint8Array;
   /** `cancelFlags` is backed by a SharedArrayBuffer; native keeps it alive until dispose. */
   createDevice(spec: object, options: NativeDeviceOptions, cancelFlags: Int32Array): NativeDevice;
 }

@@ -17,6 +17,7 @@ export const ERROR_CODES = [
   'ERR_PROMPT',
   'ERR_CHAT_TEMPLATE',
   'ERR_MEMORY',
+  'ERR_OUTPUT',
   'ERR_DEVICE',
   'ERR_ADDON_LOAD',
   'ERR_DISPOSED',
@@ -146,6 +147,16 @@ export class MemoryError extends NearmoeError {
   }
 }
 
+/** A file that nearmoe was to write could not be written; nothing half-written is left. */
+export class OutputError extends NearmoeError {
+  readonly file: string;
+
+  constructor(file: string, reason: string, details: ErrorDetails = {}) {
+    super('ERR_OUTPUT', `${file} could not be written: ${reason}`, details);
+    this.file = file;
+  }
+}
+
 /** A device (unit, GPU) failed or was asked for something it cannot do. */
 export class DeviceError extends NearmoeError {
   constructor(message: string, details: ErrorDetails = {}) {
@@ -243,6 +254,7 @@ const CLASSES: readonly { prototype: NearmoeError; name: string }[] = [
   PromptError,
   ChatTemplateError,
   MemoryError,
+  OutputError,
   DeviceError,
   AddonLoadError,
   DisposedError,

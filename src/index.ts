@@ -13,6 +13,7 @@ export {
   ModelFormatError,
   NearmoeError,
   OptionError,
+  OutputError,
   PromptError,
   TokenizerError,
 } from './errors.js';

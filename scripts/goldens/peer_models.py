@@ -1,13 +1,13 @@
-"""Makes small models of the six families, trained for a minute on a toy task, as GGUF in F32 and Q8_0 by gguf-py, with
-greedy tokens that transformers computes in float32. They are models that llama.cpp can run too: no dense layers in
-between, whole blocks of 32 columns. peer-parity.mjs compares nearmoe and node-llama-cpp on them.
+"""Makes small models of the six families, trained for some minutes on a toy task, as GGUF in F32 and Q8_0 by gguf-py, with
+greedy tokens that transformers computes in float32, and as checkpoints for converted-files.mjs. They are models that
+llama.cpp can run too: no dense layers in between, whole blocks of 32 columns. peer-parity.mjs compares nearmoe and
+node-llama-cpp on them.
 
 Usage: python scripts/goldens/peer_models.py OUT_FOLDER [MODEL_TYPE...]
 """
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 
 import torch
@@ -50,10 +50,11 @@ MODELS = {
 }
 PROMPT_LENGTHS = (2, 9, 60)
 GENERATED = 24
-STEPS = 250
+STEPS = 300
+# As long as the longest prompt with its answer: beyond what it was trained on a model chooses by near ties.
+TRAINED_LENGTH = 88
 TABLES = 4
 TABLE_SIZE = 64
-
 
 
 def sequences(tables, count, length):
@@ -70,7 +71,7 @@ def train(model, tables):
     """A short training: untrained models route and choose by near ties that any rounding of weights flips."""
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     for step in range(STEPS):
-        ids = sequences(tables, 16, 24)
+        ids = sequences(tables, 8, TRAINED_LENGTH)
         logits = model(ids).logits[:, 1:-1]
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 2:].flatten())
         optimizer.zero_grad()
@@ -106,10 +107,11 @@ def main():
         model.eval()
         prompts = [greedy(model, sequences(tables, 1, length)[0].tolist()) for length in PROMPT_LENGTHS]
         (out / f"{name}.json").write_text(json.dumps({"prompts": prompts}) + "\n")
-        with tempfile.TemporaryDirectory() as folder:
-            model.save_pretrained(folder)
-            for kind in ("f32", "q8_0"):
-                convert(folder, out / f"{name}-{kind}.gguf", kind, tokenizer=tokenizer, pre="gpt-2")
+        model.save_pretrained(out / name)
+        (out / name / "tokenizer.json").write_text(json.dumps(tokenizer))
+        (out / name / "tokenizer_config.json").write_text("{}")
+        for kind in ("f32", "q8_0"):
+            convert(out / name, out / f"{name}-{kind}.gguf", kind, tokenizer=tokenizer, pre="gpt-2")
         print(f"wrote {name}")
 
 

@@ -9,6 +9,7 @@ import { addBenchCommand, benchCommand } from './bench.js';
 import { type ChatFlags, chatCommand } from './chat.js';
 import { choicesText } from './choices.js';
 import { type CliContext, processContext } from './context.js';
+import { addConvertCommand, convertCommand } from './convert.js';
 import { type DoctorFlags, doctorCommand } from './doctor.js';
 import { addGenerateFlags, addLoadFlags } from './flags.js';
 import { type InspectFlags, inspectCommand } from './inspect.js';
@@ -80,14 +81,25 @@ function buildProgram(context: CliContext, finish: (status: number) => void): Co
   addServeCommand(program, context, finish);
   addBenchCommand(program, async (flags) => finish(await benchCommand(flags, context)));
 
+  addFileAndMachineCommands(program, context, finish);
+  addSimCommand(program, context, finish);
+  addPlanCommand(program, context, finish);
+  return program;
+}
+
+function addFileAndMachineCommands(
+  program: Command,
+  context: CliContext,
+  finish: (status: number) => void,
+): void {
+  addConvertCommand(program, async (source, out, flags) =>
+    finish(await convertCommand(source, out, flags, context)),
+  );
   program
     .command('doctor')
     .description('tell what nearmoe finds on this machine')
     .option('--json', 'one JSON object on stdout')
     .action((flags: DoctorFlags) => finish(doctorCommand(version, flags, context)));
-  addSimCommand(program, context, finish);
-  addPlanCommand(program, context, finish);
-  return program;
 }
 
 function addChatCommand(program: Command, context: CliContext, finish: (status: number) => void): void {

@@ -6,7 +6,7 @@
 import { OptionError } from '../errors.js';
 import type { QuantizeFormat } from '../options/quantize-formats.js';
 import { type DTypeName, dtypeTraits } from './dtypes.js';
-import type { ModelSpec, WeightSource } from './model-spec.js';
+import type { ModelSpec, WeightRole, WeightSource } from './model-spec.js';
 import type { OpenedModel } from './opened-model.js';
 import type { TensorIndex } from './tensor-index.js';
 
@@ -24,6 +24,8 @@ const NARROW: ReadonlySet<DTypeName> = new Set([
   'mxfp4',
 ]);
 
+const FINE_ROLES: ReadonlySet<WeightRole> = new Set(['value', 'expertDown', 'down', 'sharedDown']);
+
 /** Vectors and routers are small, and what they say is multiplied through: they are never quantised. */
 export function isMatrix({ role, rows }: Pick<WeightSource, 'role' | 'rows'>): boolean {
   return rows > 1 && role !== 'router';
@@ -31,18 +33,30 @@ export function isMatrix({ role, rows }: Pick<WeightSource, 'role' | 'rows'>): b
 
 /** Format of a matrix where `wanted` was asked for; undefined where its rows fill blocks of none. */
 export function matrixFormat(
-  { role, cols }: Pick<WeightSource, 'role' | 'cols'>,
-  { tiedEmbeddings }: Pick<ModelSpec, 'tiedEmbeddings'>,
-  wanted: DTypeName,
+  weight: Pick<WeightSource, 'role' | 'cols' | 'layer'>,
+  { tiedEmbeddings, layers }: Pick<ModelSpec, 'tiedEmbeddings' | 'layers'>,
+  wanted: DTypeName | 'q4_k_m',
   place: 'packed' | 'file',
 ): DTypeName | undefined {
+  const { role, cols, layer } = weight;
+  const base = wanted === 'q4_k_m' ? mixedFormat(role, layer, layers.length) : wanted;
   const isOutput = role === 'lmHead' || (role === 'embedding' && tiedEmbeddings);
-  const first = isOutput && NARROW.has(wanted) ? 'q6_k' : wanted;
+  const first = isOutput && NARROW.has(base) ? 'q6_k' : base;
   const fits = (dtype: DTypeName) => {
     const { blockCols } = dtypeTraits(dtype);
     return cols % (place === 'packed' ? Math.min(blockCols, PACKED_COLS) : blockCols) === 0;
   };
   return [first, 'q8_0' as const].find(fits);
+}
+
+/**
+ * The mixture called q4_k_m: values and down projections have 6 bits in the first and last eighth of the layers and in
+ * every third between, all else 4.
+ */
+export function mixedFormat(role: WeightRole, layer: number, layers: number): 'q4_k' | 'q6_k' {
+  const eighth = Math.floor(layers / 8);
+  const isFineLayer = layer < eighth || layer >= Math.floor((7 * layers) / 8) || (layer - eighth) % 3 === 2;
+  return isFineLayer && FINE_ROLES.has(role) ? 'q6_k' : 'q4_k';
 }
 
 /** Format in which memory holds a weight. */

@@ -10,6 +10,7 @@ import { type DTypeName, storedBytes } from './dtypes.js';
 import { familyOf } from './families/registry.js';
 import type { LayerSpec, ModelSpec, WeightRole, WeightSource } from './model-spec.js';
 import type { OpenedModel } from './opened-model.js';
+import { mixedFormat } from './quantize-weights.js';
 import { SYNTHETIC_SHAPES } from './synthetic-shapes.js';
 import { TensorIndex, type TensorInfo } from './tensor-index.js';
 import { Tokenizer } from './tokenizer.js';
@@ -137,14 +138,7 @@ function dtypeOf(weight: WeightSource, spec: ModelSpec, format: SyntheticFormat)
   if (format === 'q4_0') return 'q4_0';
   const isExpert = role === 'expertGate' || role === 'expertUp' || role === 'expertDown';
   if (format === 'mxfp4') return isExpert ? 'mxfp4' : 'q8_0';
-  const isFine = role === 'value' || role === 'expertDown' || role === 'down' || role === 'sharedDown';
-  return isFine && usesMoreBits(weight.layer, spec.layers.length) ? 'q6_k' : 'q4_k';
-}
-
-/** The layers to which Q4_K_M gives more bits: the first and last eighth, and every third between. */
-function usesMoreBits(layer: number, layers: number): boolean {
-  const eighth = Math.floor(layers / 8);
-  return layer < eighth || layer >= Math.floor((7 * layers) / 8) || (layer - eighth) % 3 === 2;
+  return mixedFormat(role, weight.layer, spec.layers.length);
 }
 
 /** Token n is the text "n ". */

@@ -3,9 +3,10 @@
  * the checkpoint when they are written. Called by convert.ts.
  */
 import { closeSync, openSync, readSync } from 'node:fs';
+import { binding } from '../../binding.js';
 import { ModelFormatError } from '../../errors.js';
-import { type DTypeName, dtypeTraits, storedBytes } from '../dtypes.js';
-import type { ValueCodec } from '../float-codec.js';
+import { QUANTIZE_FORMATS } from '../../options/quantize-formats.js';
+import { type DTypeName, dtypeNumber, dtypeTraits, storedBytes } from '../dtypes.js';
 import type { ModelSpec, WeightSource } from '../model-spec.js';
 import type { OpenedModel } from '../opened-model.js';
 import { isMatrix, matrixFormat } from '../quantize-weights.js';
@@ -14,17 +15,22 @@ import { GGUF_NAMES } from './names.js';
 import type { OutputTensor } from './writer.js';
 
 /** Values that are decoded and encoded in one piece. */
-const PIECE_VALUES = 1 << 20;
+const PIECE_VALUES = 1 << 21;
+
+/** Formats of the matrices in a converted file; 'keep' leaves each as it is. */
+export const CONVERT_FORMATS = ['keep', 'f32', 'f16', 'bf16', ...QUANTIZE_FORMATS] as const;
+export type ConvertFormat = (typeof CONVERT_FORMATS)[number];
 
 /** Reads rows of a checkpoint's tensors, in their own format or another. */
 export class ValueReader {
   readonly #tensors: TensorIndex;
-  readonly #codec: ValueCodec;
+  readonly #threads: number;
   readonly #handles = new Map<string, number>();
 
-  constructor(tensors: TensorIndex, codec: ValueCodec) {
+  /** `threads` share the rows of a piece that is converted. */
+  constructor(tensors: TensorIndex, threads: number) {
     this.#tensors = tensors;
-    this.#codec = codec;
+    this.#threads = threads;
   }
 
   dtypeOf(source: WeightSource): DTypeName {
@@ -63,8 +69,21 @@ export class ValueReader {
       });
     }
     if (tensor.dtype === dtype) return bytes;
-    const values = this.#codec.decode(tensor.dtype, bytes, count, source.cols);
-    return this.#codec.encode(dtype, values, count, source.cols);
+    try {
+      const [from, to] = [dtypeNumber(tensor.dtype), dtypeNumber(dtype)];
+      return binding().convertRows(from, bytes, to, count, source.cols, this.#threads);
+    } catch (cause) {
+      if ((cause as { code?: unknown }).code !== 'ERR_WEIGHT_VALUE') throw cause;
+      throw new ModelFormatError({
+        code: 'ERR_WEIGHT_VALUE',
+        file: path,
+        field: tensor.name,
+        expected: `values that ${dtype} can hold`,
+        got: (cause as Error).message,
+        offset,
+        cause,
+      });
+    }
   }
 
   #tensor({ tensor: name }: WeightSource) {
@@ -88,7 +107,7 @@ export function weightTensors(
   { spec, weights }: OpenedModel,
   values: ValueReader,
   interleaved: boolean,
-  dtype: DTypeName | 'keep',
+  dtype: ConvertFormat,
 ): OutputTensor[] {
   const groups = new Map<string, WeightSource[]>();
   for (const weight of weights) {
@@ -105,12 +124,12 @@ function weightTensor(
   group: readonly WeightSource[],
   values: ValueReader,
   interleaved: boolean,
-  wanted: DTypeName | 'keep',
+  wanted: ConvertFormat,
 ): OutputTensor {
   const [first] = group;
   if (first === undefined) throw new RangeError('an empty group of weights');
   const { role, layer, rows, cols } = first;
-  const dtype = outputDtype(spec, first, wanted === 'keep' ? undefined : wanted, values.dtypeOf(first));
+  const dtype = outputDtype(spec, first, wanted, values.dtypeOf(first));
   const isVector = rows === 1 && role !== 'router';
   const matrix = isVector ? [cols] : [rows, cols];
   const order = interleaved ? rowOrder(spec, first) : undefined;
@@ -129,11 +148,11 @@ function weightTensor(
 function outputDtype(
   spec: ModelSpec,
   weight: WeightSource,
-  wanted: DTypeName | undefined,
+  wanted: ConvertFormat,
   stored: DTypeName,
 ): DTypeName {
   if (!isMatrix(weight)) return 'f32';
-  return wanted === undefined ? stored : (matrixFormat(weight, spec, wanted, 'file') ?? 'f16');
+  return wanted === 'keep' ? stored : (matrixFormat(weight, spec, wanted, 'file') ?? 'f16');
 }
 
 /** Row of the checkpoint that comes at each place where the two halves of a head are to alternate. */

@@ -1,36 +1,63 @@
 /**
  * Writes an opened Hub checkpoint as one GGUF file: weights under llama.cpp's names, experts stacked, q and k reordered
  * where the family's files have them so, tokenizer and settings as metadata. Called by the `convert` command. Values go
- * through in pieces; formats other than f32, f16 and bf16 need a codec that knows them.
+ * through native code in pieces; no tensor is in memory as a whole.
  */
-import { join } from 'node:path';
-import { ModelFormatError } from '../../errors.js';
+import { statfsSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { dirname, join } from 'node:path';
+import { ModelFormatError, OutputError } from '../../errors.js';
 import type { DTypeName } from '../dtypes.js';
 import { FAMILIES } from '../families/registry.js';
-import { floatCodec, type ValueCodec } from '../float-codec.js';
 import { readJsonObject } from '../json-file.js';
 import type { OpenedModel } from '../opened-model.js';
-import { ValueReader, weightTensors } from './convert-weights.js';
+import { type ConvertFormat, ValueReader, weightTensors } from './convert-weights.js';
 import { specMetadata } from './spec-metadata.js';
 import { vocabularyMetadata } from './vocabulary-metadata.js';
 import { type MetadataValue, type OutputTensor, tensorBytes, writeGguf } from './writer.js';
 
 export type ConvertOptions = {
-  /** Format of the matrices; 'keep' leaves each as it is. Vectors and routers become f32, as llama.cpp wants them. */
-  dtype: DTypeName | 'keep';
-  codec?: ValueCodec;
-  onProgress?: (doneBytes: number, totalBytes: number) => void;
+  /** Vectors and routers become f32 whatever is asked for, as llama.cpp wants them. */
+  dtype: ConvertFormat;
 };
+
+export type ConvertProgress = { doneBytes: number; totalBytes: number };
 
 export type ConvertReport = {
   /** Bytes of values by format. */
   bytesByDtype: Partial<Record<DTypeName, number>>;
-  /** Matrices whose rows are no whole blocks of the wanted format and that got another one. */
+  /** Matrices that got another format than was asked for: finer by rule, or since their rows are no whole blocks. */
   otherFormat: { name: string; dtype: DTypeName }[];
 };
 
-/** Throws ModelFormatError and TokenizerError for what GGUF cannot say. Leaves no file behind on failure. */
-export function convertToGguf(model: OpenedModel, outPath: string, options: ConvertOptions): ConvertReport {
+/** `general.file_type`, which readers show and do not need. */
+const FILE_TYPES: Partial<Record<ConvertFormat, number>> = {
+  f32: 0,
+  f16: 1,
+  q4_0: 2,
+  q4_1: 3,
+  q8_0: 7,
+  q5_0: 8,
+  q5_1: 9,
+  q4_k: 14,
+  q4_k_m: 15,
+  q5_k: 16,
+  q6_k: 18,
+  iq4_nl: 25,
+  bf16: 32,
+  mxfp4: 38,
+};
+const QUANTIZATION_VERSION = 2;
+
+/**
+ * Converts in steps, so that the caller can show progress and stop: leaving the generator leaves no file behind. Throws
+ * ModelFormatError and TokenizerError for what GGUF cannot say, OutputError for what the disk refuses.
+ */
+export function* convertSteps(
+  model: OpenedModel,
+  outPath: string,
+  { dtype }: ConvertOptions,
+): Generator<ConvertProgress, ConvertReport> {
   const gguf = FAMILIES.find(({ modelType }) => modelType === model.spec.architecture)?.gguf;
   if (gguf === undefined || model.source !== 'hub') {
     throw new ModelFormatError({
@@ -42,17 +69,46 @@ export function convertToGguf(model: OpenedModel, outPath: string, options: Conv
   }
   const { metadata, ropeTensors } = specMetadata(model.spec, gguf.architecture, model.path);
   for (const [key, value] of tokenizerMetadata(model)) metadata.set(key, value);
-  const values = new ValueReader(model.tensors, options.codec ?? floatCodec);
+  const values = new ValueReader(model.tensors, availableParallelism());
   try {
     const tensors = [
       ...ropeTensors.map(({ name, values: factors }) => vectorTensor(name, factors)),
-      ...weightTensors(model, values, gguf.ropeStyle !== model.spec.ropes[0]?.style, options.dtype),
+      ...weightTensors(model, values, gguf.ropeStyle === 'interleaved', dtype),
     ];
-    writeGguf(outPath, metadata, withProgress(tensors, options.onProgress));
-    return reportOf(tensors, options.dtype);
+    const fileType = FILE_TYPES[dtype];
+    if (fileType !== undefined) metadata.set('general.file_type', { type: 'u32', value: fileType });
+    metadata.set('general.quantization_version', { type: 'u32', value: QUANTIZATION_VERSION });
+    const totalBytes = tensors.reduce((sum, tensor) => sum + tensorBytes(tensor), 0);
+    checkSpace(outPath, totalBytes);
+    for (const doneBytes of writeGguf(outPath, metadata, tensors)) yield { doneBytes, totalBytes };
+    return reportOf(tensors, dtype);
   } finally {
     values.close();
   }
+}
+
+/** All steps at once. */
+export function convertToGguf(model: OpenedModel, outPath: string, options: ConvertOptions): ConvertReport {
+  const steps = convertSteps(model, outPath, options);
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+  }
+}
+
+/** A full disk is told before an hour of work, not after. */
+function checkSpace(outPath: string, sizeBytes: number): void {
+  let free: number;
+  try {
+    const { bavail, bsize } = statfsSync(dirname(outPath));
+    free = bavail * bsize;
+  } catch (cause) {
+    throw new OutputError(outPath, (cause as Error).message, { cause });
+  }
+  if (sizeBytes <= free) return;
+  throw new OutputError(outPath, `it takes ${sizeBytes} bytes, and its disk has ${free} left`, {
+    hint: 'Free space on that disk or choose a smaller format.',
+  });
 }
 
 function tokenizerMetadata({
@@ -84,11 +140,11 @@ function vectorTensor(name: string, values: readonly number[]): OutputTensor {
     name,
     dtype: 'f32',
     shape: [values.length],
-    pieces: () => [floatCodec.encode('f32', Float32Array.from(values), 1, values.length)],
+    pieces: () => [new Uint8Array(Float32Array.from(values).buffer)],
   };
 }
 
-function reportOf(tensors: readonly OutputTensor[], wanted: DTypeName | 'keep'): ConvertReport {
+function reportOf(tensors: readonly OutputTensor[], wanted: ConvertFormat): ConvertReport {
   const bytesByDtype: ConvertReport['bytesByDtype'] = {};
   const otherFormat: ConvertReport['otherFormat'] = [];
   for (const tensor of tensors) {
@@ -97,24 +153,4 @@ function reportOf(tensors: readonly OutputTensor[], wanted: DTypeName | 'keep'):
     if (wanted !== 'keep' && dtype !== wanted && dtype !== 'f32') otherFormat.push({ name, dtype });
   }
   return { bytesByDtype, otherFormat };
-}
-
-/** The same tensors, with every written piece reported. */
-function withProgress(
-  tensors: readonly OutputTensor[],
-  report: ConvertOptions['onProgress'],
-): readonly OutputTensor[] {
-  if (report === undefined) return tensors;
-  const totalBytes = tensors.reduce((sum, tensor) => sum + tensorBytes(tensor), 0);
-  let doneBytes = 0;
-  return tensors.map((tensor) => ({
-    ...tensor,
-    *pieces() {
-      for (const piece of tensor.pieces()) {
-        yield piece;
-        doneBytes += piece.length;
-        report(doneBytes, totalBytes);
-      }
-    },
-  }));
 }

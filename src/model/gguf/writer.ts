@@ -3,6 +3,7 @@
  * more than one piece is in memory. Called by convert.ts. Decides nothing about names or types.
  */
 import { closeSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { OutputError } from '../../errors.js';
 import { type DTypeName, dtypeTraits, storedBytes } from '../dtypes.js';
 
 /** A metadata value with its type in the file. */
@@ -25,23 +26,43 @@ export type OutputTensor = {
 const ALIGNMENT = 32;
 const TYPE = { u32: 4, i32: 5, f32: 6, bool: 7, string: 8, array: 9 } as const;
 
-/** Writes to a neighbouring file first: `path` appears whole or not at all. Throws where pieces and shape disagree. */
-export function writeGguf(
+/**
+ * Writes to a neighbouring file first: `path` appears whole or not at all, also where the caller stops in the middle.
+ * Yields the bytes of values written so far. Throws OutputError, and RangeError where pieces and shape disagree.
+ */
+export function* writeGguf(
   path: string,
   metadata: ReadonlyMap<string, MetadataValue>,
   tensors: readonly OutputTensor[],
-): void {
+): Generator<number, void> {
+  const head = header(metadata, tensors);
   const partial = `${path}.partial`;
-  const handle = openSync(partial, 'w');
+  let handle: number | undefined = io(path, () => openSync(partial, 'w'));
   try {
-    writeAll(handle, header(metadata, tensors));
-    for (const tensor of tensors) writeTensor(handle, tensor);
-    closeSync(handle);
-    renameSync(partial, path);
-  } catch (error) {
-    closeSync(handle);
+    const write = (bytes: Uint8Array) => io(path, () => writeAll(handle ?? -1, bytes));
+    write(head);
+    let doneBytes = 0;
+    for (const tensor of tensors) {
+      for (const writtenBytes of tensorPieces(tensor, write)) yield doneBytes + writtenBytes;
+      doneBytes += tensorBytes(tensor);
+    }
+    io(path, () => closeSync(handle ?? -1));
+    handle = undefined;
+    io(path, () => renameSync(partial, path));
+  } finally {
+    if (handle !== undefined) closeSync(handle);
     rmSync(partial, { force: true });
-    throw error;
+  }
+}
+
+/** Failures of the file system tell which file they hindered. */
+function io<Result>(path: string, action: () => Result): Result {
+  try {
+    return action();
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const hint = code === 'ENOSPC' ? 'Free space on that disk or choose a smaller format.' : '';
+    throw new OutputError(path, message, { hint, cause });
   }
 }
 
@@ -95,16 +116,18 @@ function encodeValue(entry: MetadataValue): Buffer[] {
   }
 }
 
-function writeTensor(handle: number, tensor: OutputTensor): void {
+/** Yields the bytes of this tensor written so far. */
+function* tensorPieces(tensor: OutputTensor, write: (bytes: Uint8Array) => void): Generator<number, void> {
   const expected = tensorBytes(tensor);
   let written = 0;
   for (const piece of tensor.pieces()) {
-    writeAll(handle, piece);
+    write(piece);
     written += piece.length;
+    yield written;
   }
   if (written !== expected)
     throw new RangeError(`${tensor.name}: expected ${expected} bytes of values, got ${written}`);
-  writeAll(handle, Buffer.alloc(padded(expected) - expected));
+  write(Buffer.alloc(padded(expected) - expected));
 }
 
 function writeAll(handle: number, bytes: Uint8Array): void {

@@ -3,14 +3,14 @@
  * (scripts/goldens/hub_to_gguf.py), value by value; specs and tokenizers as before; the half-precision codec on all of
  * its bit patterns; and read by @huggingface/gguf.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gguf } from '@huggingface/gguf';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ModelFormatError } from '../../../src/errors.js';
-import { floatCodec } from '../../../src/model/float-codec.js';
-import { convertToGguf } from '../../../src/model/gguf/convert.js';
+import { binding } from '../../../src/binding.js';
+import { ModelFormatError, OutputError } from '../../../src/errors.js';
+import { convertSteps, convertToGguf } from '../../../src/model/gguf/convert.js';
 import { TextList } from '../../../src/model/gguf/metadata.js';
 import { readGgufHeader } from '../../../src/model/gguf/reader.js';
 import { writeGguf } from '../../../src/model/gguf/writer.js';
@@ -34,6 +34,13 @@ const SCALINGS = [
   'qwen3_moe-rope-longrope',
   'phimoe-longrope',
 ];
+
+const TOKENIZER = {
+  'tokenizer.json': JSON.stringify(
+    JSON.parse(readFileSync('test/fixtures/tokenizers/byte-level.json', 'utf8')).tokenizer,
+  ),
+  'tokenizer_config.json': '{}',
+};
 
 function converted(name: string, dtype: 'keep' | 'f32' | 'f16' | 'bf16' = 'keep') {
   const hub = openModel(join(GOLDENS, name));
@@ -131,11 +138,45 @@ describe('other checkpoints', () => {
     expect(error.message).toMatch(/expected a checkpoint folder .*, got a GGUF file/);
   });
 
-  it('a format without a codec leaves no file behind', () => {
+  it.each([
+    ['q8_0', Number.NaN],
+    ['q4_k', Number.POSITIVE_INFINITY],
+    ['f16', 70000],
+  ] as const)('a value that %s cannot hold names its tensor and leaves no file behind', (dtype, value) => {
+    const config = { ...TINY_CONFIGS.olmoe, vocab_size: 600 };
+    const tensors = neededTensors(config);
+    const folder = modelFolder({ config, tensors, files: TOKENIZER });
+    const weights = join(folder, 'model.safetensors');
+    const { offsetBytes } = openModel(folder).tensors.get('model.layers.0.self_attn.v_proj.weight') ?? {};
+    const file = readFileSync(weights);
+    file.writeFloatLE(value, offsetBytes ?? -1);
+    writeFileSync(weights, file);
     const path = join(newFolder(), 'model.gguf');
-    const hub = openModel(join(GOLDENS, 'qwen3_moe-rope-linear'));
-    expect(() => convertToGguf(hub, path, { dtype: 'q4_0' })).toThrow(/no encoder for/);
+    const error = thrownBy(() => convertToGguf(openModel(folder), path, { dtype }));
+    expect(error).toMatchObject({
+      code: 'ERR_WEIGHT_VALUE',
+      field: 'model.layers.0.self_attn.v_proj.weight',
+    });
     expect(existsSync(path) || existsSync(`${path}.partial`)).toBe(false);
+  });
+
+  it('stopped in the middle leaves no file behind, and an older one alone', () => {
+    const path = join(newFolder(), 'model.gguf');
+    writeFileSync(path, 'older');
+    const steps = convertSteps(openModel(join(GOLDENS, 'mixtral')), path, { dtype: 'f16' });
+    const first = steps.next();
+    expect(existsSync(`${path}.partial`)).toBe(true);
+    expect(first.done === false && first.value.doneBytes < first.value.totalBytes).toBe(true);
+    steps.return({ bytesByDtype: {}, otherFormat: [] });
+    expect(existsSync(`${path}.partial`)).toBe(false);
+    expect(readFileSync(path, 'utf8')).toBe('older');
+  });
+
+  it('a folder that is not there is an OutputError', () => {
+    const hub = openModel(join(GOLDENS, 'mixtral'));
+    expect(() => convertToGguf(hub, join(newFolder(), 'no', 'm.gguf'), { dtype: 'keep' })).toThrow(
+      OutputError,
+    );
   });
 
   it('rows that are no whole blocks get another format, and the report says which', () => {
@@ -147,12 +188,9 @@ describe('other checkpoints', () => {
 
   it('progress ends at the whole', () => {
     const hub = openModel(join(GOLDENS, 'granitemoe'));
-    const seen: [number, number][] = [];
-    const onProgress = (done: number, total: number) => void seen.push([done, total]);
-    convertToGguf(hub, join(newFolder(), 'model.gguf'), { dtype: 'f16', onProgress });
-    const [done, total] = seen.at(-1) ?? [0, 1];
-    expect(done).toBe(total);
-    expect(seen.every(([bytes], i) => bytes > (seen[i - 1]?.[0] ?? 0))).toBe(true);
+    const seen = [...convertSteps(hub, join(newFolder(), 'model.gguf'), { dtype: 'f16' })];
+    expect(seen.at(-1)?.doneBytes).toBe(seen.at(-1)?.totalBytes);
+    expect(seen.every(({ doneBytes }, i) => doneBytes > (seen[i - 1]?.doneBytes ?? 0))).toBe(true);
   });
 });
 
@@ -196,49 +234,87 @@ describe('the writer', () => {
   it('refuses values that do not fill their shape', () => {
     const path = join(newFolder(), 'x.gguf');
     const tensor = { name: 't', dtype: 'f32', shape: [2, 2], pieces: () => [new Uint8Array(12)] } as const;
-    expect(() => writeGguf(path, new Map(), [tensor])).toThrow(/t: expected 16 bytes of values, got 12/);
+    expect(() => [...writeGguf(path, new Map(), [tensor])]).toThrow(/t: expected 16 bytes of values, got 12/);
     const odd = { ...tensor, dtype: 'q8_0' } as const;
-    expect(() => writeGguf(path, new Map(), [odd])).toThrow(/2 columns are no whole blocks of q8_0/);
+    expect(() => [...writeGguf(path, new Map(), [odd])]).toThrow(/2 columns are no whole blocks of q8_0/);
     expect(existsSync(path)).toBe(false);
   });
 });
 
+describe('quantised files', () => {
+  const path = join(newFolder(), 'model.gguf');
+  const report = convertToGguf(openModel('test/fixtures/quantize/checkpoint'), path, { dtype: 'q8_0' });
+
+  it('have the bits of the same file by gguf-py', () => {
+    const ours = bytesByName(path);
+    const theirs = bytesByName('test/fixtures/quantize/q8_0.gguf');
+    expect([...ours.keys()].sort()).toEqual([...theirs.keys()].sort());
+    for (const [tensor, values] of theirs) expect(ours.get(tensor)?.equals(values), tensor).toBe(true);
+    expect(report.otherFormat).toEqual([]);
+  });
+
+  it('in q4_0 differ from it in the output matrix only', () => {
+    const q4 = join(newFolder(), 'model.gguf');
+    const { otherFormat } = convertToGguf(openModel('test/fixtures/quantize/checkpoint'), q4, {
+      dtype: 'q4_0',
+    });
+    expect(otherFormat).toEqual([{ name: 'output.weight', dtype: 'q8_0' }]);
+    const ours = bytesByName(q4);
+    const theirs = bytesByName('test/fixtures/quantize/q4_0.gguf');
+    for (const [tensor, values] of theirs) expect(ours.get(tensor)?.equals(values), tensor).toBe(true);
+  });
+
+  it('say what they are to @huggingface/gguf', async () => {
+    const { tensorInfos, metadata } = await gguf(path, { allowLocalFile: true });
+    expect(metadata).toMatchObject({ 'general.file_type': 7, 'general.quantization_version': 2 });
+    const query = tensorInfos.find(({ name }) => name === 'blk.0.attn_q.weight');
+    expect(query?.dtype).toBe(8);
+  });
+});
+
 describe('half precision', () => {
-  it.each(['f16', 'bf16'] as const)('%s: every bit pattern comes back', (dtype) => {
-    const bits = Uint16Array.from({ length: 65536 }, (_, i) => i);
-    const values = floatCodec.decode(dtype, new Uint8Array(bits.buffer), 1, 65536);
-    const back = new Uint16Array(floatCodec.encode(dtype, values, 1, 65536).buffer);
-    for (let i = 0; i < 65536; i++) {
-      if (!Number.isNaN(values[i])) expect(back[i]).toBe(i);
-      else
-        expect(Number.isNaN(floatCodec.decode(dtype, new Uint8Array(back.buffer, i * 2, 2), 1, 1)[0])).toBe(
-          true,
-        );
-    }
+  const F32 = 0;
+  const number = { f16: 1, bf16: 2 } as const;
+  const toBits = (dtype: 'f16' | 'bf16', values: Float32Array) => {
+    const bytes = binding().convertRows(
+      F32,
+      new Uint8Array(values.buffer),
+      number[dtype],
+      1,
+      values.length,
+      1,
+    );
+    return new Uint16Array(bytes.buffer);
+  };
+  const toFloats = (dtype: 'f16' | 'bf16', bits: Uint16Array) => {
+    const bytes = binding().convertRows(number[dtype], new Uint8Array(bits.buffer), F32, 1, bits.length, 1);
+    return new Float32Array(bytes.buffer);
+  };
+  const finite = (dtype: 'f16' | 'bf16', bits: number) => {
+    const exponent = dtype === 'f16' ? 0x7c00 : 0x7f80;
+    return (bits & exponent) !== exponent;
+  };
+
+  it.each(['f16', 'bf16'] as const)('%s: every finite bit pattern comes back', (dtype) => {
+    const bits = Uint16Array.from({ length: 65536 }, (_, i) => i).filter((each) => finite(dtype, each));
+    expect(toBits(dtype, toFloats(dtype, bits))).toEqual(bits);
   });
 
   it.each(['f16', 'bf16'] as const)('%s: rounds to the nearest, ties to even', (dtype) => {
-    const round = (value: number) => {
-      const bytes = floatCodec.encode(dtype, Float32Array.of(value), 1, 1);
-      return {
-        value: floatCodec.decode(dtype, bytes, 1, 1)[0] ?? 0,
-        bits: (bytes[0] ?? 0) | ((bytes[1] ?? 0) << 8),
-      };
-    };
     fc.assert(
       fc.property(fc.float({ min: Math.fround(-60000), max: Math.fround(60000), noNaN: true }), (value) => {
-        const { value: rounded, bits } = round(value);
+        const [bits = 0] = toBits(dtype, Float32Array.of(value));
+        const [rounded = 0] = toFloats(dtype, Uint16Array.of(bits));
         for (const neighbour of [bits - 1, bits + 1]) {
-          const bytes = Uint8Array.of(neighbour & 255, (neighbour >> 8) & 255);
-          const other = floatCodec.decode(dtype, bytes, 1, 1)[0] ?? Number.NaN;
+          // A neighbour beyond zero or among the infinities is no nearer; an equally near one must be the odd one.
+          if (neighbour < 0 || !finite(dtype, neighbour)) continue;
+          const [other = Number.NaN] = toFloats(dtype, Uint16Array.of(neighbour));
           const [distance, otherDistance] = [Math.abs(value - rounded), Math.abs(value - other)];
-          // A neighbour of another sign or an infinity is no nearer; an equally near one must be the odd one.
-          if (Number.isFinite(other)) expect(distance <= otherDistance).toBe(true);
+          expect(distance <= otherDistance).toBe(true);
           if (distance === otherDistance && distance > 0) expect(bits % 2).toBe(0);
         }
       }),
       { numRuns: 2000, seed: 3 },
     );
-    expect(round(dtype === 'f16' ? 65520 : 3.4e38).value).toBe(Infinity);
   });
 });

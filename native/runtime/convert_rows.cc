@@ -1,0 +1,59 @@
+#include "convert_rows.h"
+
+#include <algorithm>
+#include <atomic>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "kernels/ops.h"
+#include "split.h"
+
+namespace nearmoe {
+namespace {
+
+/// Rows that go through floats together.
+constexpr size_t kTileRows = 16;
+
+/// pack() refuses what is not finite in any format, so its answer is the check; `packed` is its scratch.
+bool is_finite(DType dtype, const std::byte* rows_in, size_t rows, size_t cols,
+               std::vector<std::byte>& packed) {
+  packed.resize(packed_bytes(dtype, rows, cols));
+  return pack(dtype, rows_in, source_bytes(dtype, 1, cols), rows, 0, cols, packed.data());
+}
+
+}  // namespace
+
+Status convert_rows(DType from, const std::byte* src, DType to, size_t rows, size_t cols, std::byte* dst,
+                    uint32_t threads) {
+  if (cols == 0 || cols % traits(from).block_cols != 0 || cols % traits(to).block_cols != 0 ||
+      !can_quantize(to)) {
+    return Status::error(Code::InvalidArgument, std::string("rows of ") + traits(from).name +
+                                                    " cannot be converted to " + traits(to).name);
+  }
+  std::atomic<bool> finite{true};
+  const size_t from_bytes = source_bytes(from, 1, cols), to_bytes = source_bytes(to, 1, cols);
+  auto convert = [&](size_t begin, size_t end) {
+    std::vector<float> values(kTileRows * cols);
+    std::vector<std::byte> packed;
+    for (size_t row = begin; row < end && finite.load(std::memory_order_relaxed); row += kTileRows) {
+      const size_t count = std::min(kTileRows, end - row);
+      dequantize(from, src + row * from_bytes, values.data(), count * cols);
+      quantize(to, values.data(), count, cols, dst + row * to_bytes);
+      if (!is_finite(to, dst + row * to_bytes, count, cols, packed))
+        finite.store(false, std::memory_order_relaxed);
+    }
+  };
+  std::vector<std::thread> helpers;
+  const std::vector<Range> parts = split(static_cast<uint32_t>(rows), threads, kTileRows);
+  for (size_t i = 1; i < parts.size(); ++i) {
+    if (parts[i].size() > 0) helpers.emplace_back(convert, parts[i].begin, parts[i].end);
+  }
+  convert(parts[0].begin, parts[0].end);
+  for (std::thread& helper : helpers) helper.join();
+  if (finite.load()) return {};
+  return Status::error(Code::WeightValue,
+                       std::string("a value is NaN, infinite or too large for ") + traits(to).name);
+}
+
+}  // namespace nearmoe
