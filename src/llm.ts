@@ -5,6 +5,7 @@
 import type { Generation } from './engine/generation.js';
 import type { PromptMessage } from './engine/messages.js';
 import type { PlanReport } from './engine/result.js';
+import type { EngineStats } from './engine/stats.js';
 import { WorkerClient } from './engine/worker-client.js';
 import {
   type ChatMessage,
@@ -32,6 +33,7 @@ export type {
   TokenLogprob,
   Usage,
 } from './engine/result.js';
+export type { EngineStats, StepTimeline, StepTotals } from './engine/stats.js';
 export type { TraceSpan } from './trace/chrome.js';
 
 /** A loaded model. One engine worker computes; requests made at the same time share its steps. */
@@ -76,6 +78,14 @@ export class Model implements AsyncDisposable {
   /** What is placed where at this moment, and why. */
   plan(): Promise<PlanReport> {
     return this.#client.plan();
+  }
+
+  /**
+   * What the engine did since it was loaded and in the last seconds. `timeline` also gives the lanes' spans of a few
+   * steps, recorded after the previous call that asked for them.
+   */
+  stats({ timeline = false } = {}): Promise<EngineStats> {
+    return this.#client.stats(timeline);
   }
 
   /** Ends running requests (they reject with DisposedError) and frees all memory. Idempotent. */

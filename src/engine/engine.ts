@@ -4,18 +4,20 @@
  * virtual time the same code runs in simulation.
  */
 import type { Device } from '../device/device.js';
-import { DeviceError, OptionError, PromptError } from '../errors.js';
-import { checkTokenIds } from '../model/tokenizer.js';
-import { GENERATE_DEFAULTS, type RequestOptions } from '../options.js';
+import { DeviceError } from '../errors.js';
+import type { RequestOptions } from '../options.js';
 import { Batcher, type BatchLimits, type StepEntry } from './batcher.js';
 import type { Forward, StepOutput } from './forward.js';
-import { blocksFor, KvBlocks } from './kv-blocks.js';
+import { blocksFor, KV_BLOCK_TOKENS, KvBlocks } from './kv-blocks.js';
 import { type StepPart, UNREAD_PARTS } from './messages.js';
-import { Request, type RequestParams, type TextStream } from './request.js';
+import { Request, type TextStream } from './request.js';
+import { checkBias, checkPrompt, requestParams } from './request-params.js';
 import type { GenerateResult } from './result.js';
 import { RoutingRecorder } from './routing-recorder.js';
-import { randomSeed, type SamplingParams } from './sampler.js';
+import type { SamplingParams } from './sampler.js';
 import { Sequence } from './sequence.js';
+import type { EngineStats } from './stats.js';
+import type { Telemetry } from './telemetry.js';
 
 /** What the engine needs of a loaded model. */
 export type EngineParts = {
@@ -36,6 +38,8 @@ export type EngineParts = {
   tokenBytes: (tokenId: number) => Uint8Array;
   /** One flag per slot; other than 0: cancelled. */
   cancelFlags: Int32Array;
+  /** Left out where nobody watches. */
+  telemetry?: Telemetry;
 };
 
 export type EngineEvents = {
@@ -48,18 +52,27 @@ export class Engine {
   #parts: EngineParts;
   #events: EngineEvents;
   #batcher: Batcher;
+  #blocks: KvBlocks;
   #requests = new Map<number, Request>();
   #tracing = false;
 
   constructor(parts: EngineParts, events: EngineEvents) {
     this.#parts = parts;
     this.#events = events;
-    this.#batcher = new Batcher(parts.limits, new KvBlocks(parts.kvBlocks));
+    this.#blocks = new KvBlocks(parts.kvBlocks);
+    this.#batcher = new Batcher(parts.limits, this.#blocks);
   }
 
   /** Unfinished requests. */
   get requestCount(): number {
     return this.#requests.size;
+  }
+
+  /** Requests and KV blocks at this moment. */
+  get state(): Pick<EngineStats, 'requests' | 'kvBlocks'> {
+    const { runningCount: running, waitingCount: waiting } = this.#batcher;
+    const { total, freeCount: free } = this.#blocks;
+    return { requests: { running, waiting }, kvBlocks: { total, free, tokensPerBlock: KV_BLOCK_TOKENS } };
   }
 
   /** Takes a request in. Throws PromptError, OptionError. */
@@ -72,7 +85,7 @@ export class Engine {
   ): void {
     const { maxContext, vocabSize, device, forward } = this.#parts;
     checkPrompt(prompt, vocabSize, maxContext);
-    const params = this.#paramsOf(options);
+    const params = requestParams(options, this.#parts.sampling);
     checkBias(params.sampling, vocabSize);
     const capacity = Math.min(prompt.length + params.maxTokens, maxContext);
     const sequence = new Sequence(id, cancelSlot, prompt, capacity);
@@ -138,8 +151,9 @@ export class Engine {
   #complete(entries: readonly StepEntry[], output: StepOutput, startUs: number): void {
     const { device, vocabSize } = this.#parts;
     this.#recordRouting(entries);
-    this.#batcher.advance(entries);
     const computedUs = device.nowUs();
+    this.#observe(entries, output, startUs, computedUs);
+    this.#batcher.advance(entries);
     const requests = entries.flatMap(({ sequence }) => this.#requests.get(sequence.id) ?? []);
     let row = 0;
     for (const request of requests) {
@@ -153,6 +167,18 @@ export class Engine {
     const over = requests.filter((request) => request.finishReason !== undefined);
     this.#emit(requests);
     this.#close(over);
+  }
+
+  #observe(entries: readonly StepEntry[], output: StepOutput, startUs: number, endUs: number): void {
+    const { telemetry, device } = this.#parts;
+    if (telemetry === undefined) return;
+    const tokens = entries.reduce((sum, { count }) => sum + count, 0);
+    // A sequence in decode computes its newest token; all others are tokens of prompts, or computed anew.
+    const decoded = entries.filter(({ sequence }) => sequence.generated > 0 && sequence.pending === 1).length;
+    const step = { startUs, endUs, sequences: entries.length, costs: output.costs };
+    telemetry.add({ ...step, promptTokens: tokens - decoded, generatedTokens: output.rows }, (layer) =>
+      device.routing(layer),
+    );
   }
 
   /** Sends what became certain; a request whose reader has too much unread pauses. */
@@ -222,7 +248,8 @@ export class Engine {
   }
 
   #setTracing(entries: readonly StepEntry[]): void {
-    const wanted = entries.some(({ sequence }) => this.#requests.get(sequence.id)?.params.trace);
+    const asked = entries.some(({ sequence }) => this.#requests.get(sequence.id)?.params.trace);
+    const wanted = asked || this.#parts.telemetry?.wantsSpans === true;
     if (wanted !== this.#tracing) this.#parts.device.setTracing(wanted);
     this.#tracing = wanted;
   }
@@ -237,48 +264,13 @@ export class Engine {
       { ...lane, name: 'sample', startUs: computedUs, endUs: device.nowUs() },
     ];
     for (const request of requests) if (request.params.trace) request.trace.push(...events);
-  }
-
-  #paramsOf(options: RequestOptions): RequestParams {
-    const { sampling } = this.#parts;
-    const stop = options.stop ?? [];
-    return {
-      sampling: {
-        temperature: options.temperature ?? sampling.temperature ?? 0,
-        topK: options.topK ?? sampling.topK ?? 0,
-        topP: options.topP ?? sampling.topP ?? 1,
-        minP: options.minP ?? sampling.minP ?? GENERATE_DEFAULTS.minP,
-        repetitionPenalty: options.repetitionPenalty ?? sampling.repetitionPenalty ?? 1,
-        frequencyPenalty: options.frequencyPenalty ?? GENERATE_DEFAULTS.frequencyPenalty,
-        presencePenalty: options.presencePenalty ?? GENERATE_DEFAULTS.presencePenalty,
-        logitBias: Object.entries(options.logitBias ?? {}).map(([id, bias]) => [Number(id), bias] as const),
-        seed: options.seed ?? randomSeed(),
-      },
-      maxTokens: options.maxTokens ?? GENERATE_DEFAULTS.maxTokens,
-      stop: typeof stop === 'string' ? [stop] : stop,
-      ignoreEos: options.ignoreEos ?? GENERATE_DEFAULTS.ignoreEos,
-      logprobs: options.logprobs ?? -1,
-      captureLogits: options.captureLogits ?? GENERATE_DEFAULTS.captureLogits,
-      trace: options.trace ?? GENERATE_DEFAULTS.trace,
-    };
+    const { telemetry } = this.#parts;
+    if (telemetry?.wantsSpans)
+      telemetry.addSpans({ startUs, endUs: device.nowUs(), sequences: requests.length }, events);
   }
 }
 
 /** KV blocks for `kvTokens` positions, at least enough for one sequence of `maxContext`. */
 export function kvBlockCount(kvTokens: number, maxContext: number): number {
   return Math.max(blocksFor(kvTokens), blocksFor(maxContext));
-}
-
-function checkBias({ logitBias }: SamplingParams, vocabSize: number): void {
-  const unknown = logitBias.find(([id]) => id >= vocabSize);
-  if (unknown) throw new OptionError('logitBias', `token ids below ${vocabSize}`, unknown[0]);
-}
-
-function checkPrompt(prompt: Int32Array, vocabSize: number, maxContext: number): void {
-  checkTokenIds(prompt, vocabSize);
-  if (prompt.length < maxContext) return;
-  throw new PromptError(
-    `Expected a prompt of at most ${maxContext - 1} tokens (the context is ${maxContext}), got ${prompt.length}`,
-    { hint: 'Shorten the prompt, or load the model with a larger `maxContext`.' },
-  );
 }

@@ -20,11 +20,14 @@ import { placedBytes, planReport } from './plan-report.js';
 import { createPlanner, moeShape } from './planning.js';
 import type { PlacedBytes, PlanReport } from './result.js';
 import { resolveSettings, type Settings } from './settings.js';
+import type { EngineStats } from './stats.js';
+import { Telemetry } from './telemetry.js';
 import { kvBytes, slotCount, type WeightFacts, weightFacts } from './weight-facts.js';
 
 export type LoadedModel = {
   engine: Engine;
   report(): PlanReport;
+  stats(timeline: boolean): EngineStats;
   /** Throws TokenizerError. */
   encode(text: string): Int32Array;
   /** Throws ChatTemplateError, TokenizerError. */
@@ -72,11 +75,19 @@ function loadInto(
     const profile = calibrate(device, device.info, settings.maxBatchTokens);
     planner = createPlanner(device.info, opened.spec, settings, profile);
   }
-  const engine = createEngine(device, opened, settings, planner, cancelFlags, events);
+  const { layers, numExperts } = moeShape(opened.spec);
+  const { units, gpu } = device.info;
+  const telemetry = new Telemetry(layers, numExperts, units, gpu !== 'off', device.nowUs());
+  const engine = createEngine(device, opened, settings, planner, cancelFlags, events, telemetry);
   events.progress({ phase: 'ready', doneBytes: totalBytes, totalBytes });
   const { tokenizer, chatTemplate } = opened;
   return {
     engine,
+    stats: (timeline) => ({
+      ...telemetry.snapshot(device.nowUs(), timeline),
+      ...engine.state,
+      residents: planner?.cache.residents() ?? [],
+    }),
     report: () => planReport(opened.spec, settings, device.info, memory, planner),
     encode: (text) => Int32Array.from(tokenizer.encode(text)),
     encodeChat: (messages, { tools, variables }) => {
@@ -112,6 +123,7 @@ export function createEngine(
   planner: Planner | undefined,
   cancelFlags: Int32Array,
   events: EngineEvents,
+  telemetry?: Telemetry,
 ): Engine {
   const ropes = spec.ropes.map((rope) => new Rope(rope));
   const dependsOnLength = ropes.some((rope) => rope.dependsOnLength);
@@ -138,6 +150,7 @@ export function createEngine(
       textStream: (continuation) => tokenizer.decodeStream({ continuation }),
       tokenBytes: (id) => tokenizer.tokenBytes(id),
       cancelFlags,
+      telemetry,
     },
     events,
   );

@@ -13,6 +13,7 @@ import type {
   RequestOptions,
 } from '../options.js';
 import type { GenerateResult, PlanReport, TokenLogprob } from './result.js';
+import type { EngineStats } from './stats.js';
 
 /** Slots of the cancel flags: 1 for the engine, the rest for requests that are not finished. */
 export const CANCEL_SLOTS = 4096;
@@ -35,6 +36,7 @@ export type ToWorker =
   | { type: 'cancel'; id: number }
   | { type: 'acknowledge'; id: number; parts: number }
   | { type: 'plan'; id: number }
+  | { type: 'stats'; id: number; timeline: boolean }
   | { type: 'dispose' };
 
 /** What one step gave one request; `logprobs`, where asked for, of the tokens whose text begins in `text`. */
@@ -53,4 +55,5 @@ export type FromWorker =
   | { type: 'finished'; id: number; result: GenerateResult }
   | { type: 'failed'; id: number; error: SerializedError }
   | { type: 'planned'; id: number; report: PlanReport }
+  | { type: 'counted'; id: number; stats: EngineStats }
   | { type: 'disposed' };

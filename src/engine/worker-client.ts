@@ -17,6 +17,7 @@ import {
   type WorkerInput,
 } from './messages.js';
 import type { GenerateResult, PlanReport } from './result.js';
+import type { EngineStats } from './stats.js';
 
 type Pending = { generation: Generation; slot: number; unacknowledged: number };
 type Deferred<Value> = { resolve: (value: Value) => void; reject: (error: unknown) => void };
@@ -26,7 +27,8 @@ export class WorkerClient {
   #flags = new Int32Array(new SharedArrayBuffer(CANCEL_SLOTS * Int32Array.BYTES_PER_ELEMENT));
   #freeSlots: number[] = [];
   #pending = new Map<number, Pending>();
-  #plans = new Map<number, Deferred<PlanReport>>();
+  /** Questions about the engine that it has not answered yet. */
+  #asked = new Map<number, Deferred<unknown>>();
   #nextId = 1;
   #load: Deferred<PlanReport> | undefined;
   #onLoadProgress: LoadOptions['onProgress'];
@@ -92,14 +94,28 @@ export class WorkerClient {
 
   /** What is placed where, now. */
   plan(): Promise<PlanReport> {
+    return this.#ask((id) => ({ type: 'plan', id }));
+  }
+
+  /** What the engine did so far. */
+  stats(timeline: boolean): Promise<EngineStats> {
+    return this.#ask((id) => ({ type: 'stats', id, timeline }));
+  }
+
+  #ask<Answer>(question: (id: number) => ToWorker): Promise<Answer> {
     const refusal = this.#refusal();
     if (refusal !== undefined) return Promise.reject(refusal);
-    return new Promise((resolve, reject) => {
+    return new Promise<Answer>((resolve, reject) => {
       const id = this.#nextId++;
-      this.#plans.set(id, { resolve, reject });
+      this.#asked.set(id, { resolve: resolve as (answer: unknown) => void, reject });
       this.#worker.ref();
-      this.#send({ type: 'plan', id });
+      this.#send(question(id));
     });
+  }
+
+  #answer(id: number, answer: unknown): void {
+    this.#asked.get(id)?.resolve(answer);
+    this.#asked.delete(id);
   }
 
   /** Ends running requests with DisposedError, frees everything, ends the worker. Idempotent. */
@@ -132,8 +148,10 @@ export class WorkerClient {
         this.#release(message.id)?.generation.fail(deserializeError(message.error));
         break;
       case 'planned':
-        this.#plans.get(message.id)?.resolve(message.report);
-        this.#plans.delete(message.id);
+        this.#answer(message.id, message.report);
+        break;
+      case 'counted':
+        this.#answer(message.id, message.stats);
         break;
       case 'load-progress':
         this.#onLoadProgress?.(message.progress);
@@ -190,8 +208,8 @@ export class WorkerClient {
 
   #failAll(error: Error): void {
     for (const id of [...this.#pending.keys()]) this.#release(id)?.generation.fail(error);
-    for (const plan of this.#plans.values()) plan.reject(error);
-    this.#plans.clear();
+    for (const asked of this.#asked.values()) asked.reject(error);
+    this.#asked.clear();
   }
 
   #refusal(): Error | undefined {
@@ -199,7 +217,7 @@ export class WorkerClient {
   }
 
   #restIfIdle(): void {
-    if (this.#pending.size === 0 && this.#plans.size === 0 && this.#disposing === undefined)
+    if (this.#pending.size === 0 && this.#asked.size === 0 && this.#disposing === undefined)
       this.#worker.unref();
   }
 

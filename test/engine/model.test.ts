@@ -176,6 +176,26 @@ describe('generate', () => {
     expect(plan.residents.length).toBeGreaterThan(0);
   });
 
+  it('tells what it did so far, also while it computes', async () => {
+    const model = await load('mixtral');
+    const before = await model.stats();
+    const running = model.generate(first('mixtral').text, { ...golden, maxTokens: 12 });
+    const during = await model.stats({ timeline: true });
+    const { usage } = await running.result;
+    const after = await model.stats({ timeline: true });
+    expect(during.requests.running + during.requests.waiting).toBe(1);
+    expect(after.requests).toEqual({ running: 0, waiting: 0 });
+    expect(after.total.generatedTokens - before.total.generatedTokens).toBe(usage.completionTokens);
+    const tokens = after.expertTokens.reduce(
+      (sum, count, at) => sum + count - (before.expertTokens[at] ?? 0),
+      0,
+    );
+    const { moeLayers, numExpertsPerTok } = model.info;
+    const computed = usage.totalTokens - 1 - usage.cachedPromptTokens;
+    expect(tokens).toBe(computed * moeLayers * numExpertsPerTok);
+    expect(after.timeline.length).toBeGreaterThan(0);
+  });
+
   it('chats by the template', async () => {
     const model = await load();
     const result = await model.chat([{ role: 'user', content: 'Hi' }], { maxTokens: 5, ignoreEos: true })
