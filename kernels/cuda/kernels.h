@@ -126,7 +126,7 @@ cudaError_t gemm(const MatmulArgs& args, cudaStream_t stream);
 
 enum class QkNormKind : uint32_t { None, Head, Full };
 
-/// Norm of q and k, rotary embedding, and the store of k and v into the KV blocks.
+/// Norm of q and k, clipping, rotary embedding, and the store of k and v into the KV blocks.
 struct RopeKvArgs {
   float* q;        ///< [T][Q * D], in place
   const float* k;  ///< [T][G * D]
@@ -146,6 +146,7 @@ struct RopeKvArgs {
   uint8_t* kv;  ///< the layer's part of the pool
   uint32_t kv_dtype;
   uint32_t padded_head_dim;
+  float clip;  ///< limit of q, k and v after the norm, before the rotation; 0 = off
 };
 cudaError_t rope_kv_write(const RopeKvArgs& args, cudaStream_t stream);
 

@@ -29,6 +29,10 @@ __device__ __forceinline__ float norm_scale(float squares, uint32_t n, float eps
   return 1.0f / sqrtf(squares / static_cast<float>(n) + eps);
 }
 
+__device__ __forceinline__ float clipped(float limit, float x) {
+  return limit > 0.0f ? fminf(fmaxf(x, -limit), limit) : x;
+}
+
 template <KvKind K>
 __global__ void __launch_bounds__(kWarps * 32) rope_kv_write_kernel(RopeKvArgs args) {
   GPU_SHARED(float, scratch, [32]);
@@ -66,7 +70,7 @@ __global__ void __launch_bounds__(kWarps * 32) rope_kv_write_kernel(RopeKvArgs a
     }
     if (full) weight += static_cast<size_t>(h) * args.head_dim;
     const auto normed = [&](uint32_t i) {
-      return args.qk_norm == QkNormKind::None ? x[i] : weight[i] * (x[i] * scale);
+      return clipped(args.clip, args.qk_norm == QkNormKind::None ? x[i] : weight[i] * (x[i] * scale));
     };
     const float2* rotary = args.rotary + static_cast<size_t>(token) * (args.rotary_dim / 2);
     float* q = args.q + static_cast<size_t>(token) * args.q_stride + static_cast<size_t>(h) * args.head_dim;
@@ -99,7 +103,7 @@ __global__ void __launch_bounds__(kWarps * 32) rope_kv_write_kernel(RopeKvArgs a
         args.v + static_cast<size_t>(token) * args.v_stride + static_cast<size_t>(h) * args.head_dim;
     const size_t v_slot = static_cast<size_t>(kKvTokens) * args.padded_head_dim + slot;
     for (uint32_t i = lane; i < args.padded_head_dim; i += 32) {
-      store_kv<K>(block, v_slot + i, i < args.head_dim ? v[i] : 0.0f);
+      store_kv<K>(block, v_slot + i, i < args.head_dim ? clipped(args.clip, v[i]) : 0.0f);
       if (i >= args.head_dim) store_kv<K>(block, slot + i, 0.0f);
     }
   }

@@ -11,6 +11,7 @@
 //
 // One step: begin_step; for each layer run_attention, then for MoE layers wait_routing, submit_experts and
 // one add_partial per NDP partial sum; run_logits, wait_logits. A dense layer is complete with run_attention.
+// Times are microseconds of std::chrono::steady_clock.
 #pragma once
 
 #include <stddef.h>
@@ -90,6 +91,9 @@ typedef struct NmGpuFfn {
   float jitter_eps;                   ///< sparsemixer
   uint32_t shared_intermediate_size;  ///< 0 = no shared expert
   uint32_t shared_gate_sigmoid;
+  // Routed experts, as transfers will bring them:
+  uint32_t gate_dtype, down_dtype;  ///< DType of gate and up, and of down
+  uint32_t hidden_cols;             ///< most that any expert's slices have, each rounded up to 32 rows
 } NmGpuFfn;
 
 typedef struct NmGpuLayer {
@@ -116,13 +120,12 @@ typedef struct NmGpuModel {
 typedef struct NmGpuOptions {
   int32_t device;             ///< ordinal
   uint32_t max_step_tokens;   ///< over all sequences of a step
-  uint32_t max_sequences;     ///< of a step
   uint32_t max_logit_rows;    ///< of a step
   uint32_t kv_dtype;          ///< KvDType; Q8_0 is not supported by the GPU kernels
   uint64_t vram_limit_bytes;  ///< the context never holds more; 0 = what the device has free
   uint64_t staging_bytes;     ///< pinned ring for transfers from memory that is not registered; 0 = 16 MiB
   int32_t graphs;             ///< 1: replay the fixed parts of decode as CUDA graphs
-  int32_t timing;             ///< 1: record events for take_events and layer_times
+  int32_t timing;             ///< 1: record the spans that take_events gives
 } NmGpuOptions;
 
 /// A matrix [rows][cols] as kernels/ops.h packs it; col_begin as given to pack (superblock formats).
@@ -153,9 +156,6 @@ typedef struct NmGpuSequence {
   uint32_t num_blocks;      ///< KV blocks covering first_position + count positions
   const uint32_t* blocks;
   uint32_t logit_rows;  ///< of the last tokens, 0 .. count
-  /// Per rope set of the model: 1 + rotary_dim / 2 floats, the factor for cos and sin and the inverse
-  /// frequencies.
-  const float* const* ropes;
 } NmGpuSequence;
 
 typedef struct NmGpuStep {
@@ -163,10 +163,12 @@ typedef struct NmGpuStep {
   const NmGpuSequence* sequences;
   uint32_t num_tokens;  ///< sum of the counts
   const int32_t* token_ids;
+  const float* const* cos;  ///< per rope set of the model [num_tokens][rotary_dim / 2]
+  const float* const* sin;
 } NmGpuStep;
 
-/// Routing of one layer in pinned host memory; rows are ascending by id. Ids and weights stay valid until the
-/// next begin_step or destroy, `hidden` until the next run_attention, run_logits or begin_step.
+/// Routing of one layer in pinned host memory, valid until the next run_attention, run_logits or begin_step;
+/// rows are ascending by id.
 typedef struct NmGpuRouting {
   const int32_t* topk_ids;    ///< [T][K]
   const float* topk_weights;  ///< [T][K]
@@ -175,22 +177,19 @@ typedef struct NmGpuRouting {
   uint32_t tokens, top_k;
 } NmGpuRouting;
 
-/// The GPU's share of a layer. Experts whose slot is being filled are waited for on the device, not on the
-/// host.
+/// The GPU's share of a layer, in the order of computing. Each expert's slot holds it or is being filled with
+/// it by a transfer submitted before; the device waits for those, not the host.
 typedef struct NmGpuExperts {
   uint32_t layer;
   uint32_t count;
-  const int32_t* expert_ids;  ///< ascending
-  const int32_t* slots;       ///< each holds its expert, by a transfer submitted before
-  uint32_t num_partials;      ///< how many add_partial calls follow for this layer
+  uint32_t num_resident;  ///< the first of them are computed together; others as they arrive
+  const int32_t* expert_ids;
+  const int32_t* slots;
 } NmGpuExperts;
 
 typedef struct NmGpuLogits {
   uint32_t rows, vocab_size;
-  const float* logits;  ///< [rows][vocab_size] pinned; null where only candidates were asked for
-  uint32_t candidates;  ///< per row, descending by logit, ties by lower id; 0 where none were asked for
-  const int32_t* candidate_ids;
-  const float* candidate_logits;
+  const float* logits;  ///< [rows][vocab_size], pinned; valid until the next begin_step
 } NmGpuLogits;
 
 typedef struct NmGpuMemory {
@@ -199,27 +198,21 @@ typedef struct NmGpuMemory {
   uint64_t free_bytes;                                            ///< of the device, now
 } NmGpuMemory;
 
-/// Times of one layer of the last step, microseconds; needs NmGpuOptions.timing.
-typedef struct NmGpuLayerTimes {
-  double attention_us;  ///< from the start of attention to the routing result
-  double experts_us;    ///< busy time of the layer's experts
-  double transfer_us;   ///< busy time of the copy stream since the previous layer's
-  uint64_t transfer_bytes;
-} NmGpuLayerTimes;
-
 enum { NM_GPU_LANE_COMPUTE = 0, NM_GPU_LANE_COPY = 1 };
 enum {
   NM_GPU_EVENT_ATTENTION = 0,
   NM_GPU_EVENT_EXPERTS = 1,
   NM_GPU_EVENT_TRANSFER = 2,
-  NM_GPU_EVENT_LOGITS = 3
+  NM_GPU_EVENT_LOGITS = 3,
+  NM_GPU_EVENT_SHARED_EXPERT = 4
 };
 
-/// One entry of the timeline; times count from create, comparable with now_us.
+/// A stretch of work on the device; experts have one span for those computed together.
 typedef struct NmGpuEvent {
   uint32_t lane, kind;
   int32_t layer;
   double start_us, end_us;
+  uint64_t bytes;  ///< of a transfer
 } NmGpuEvent;
 
 /// Faults that the emulated backend can be told to produce.
@@ -265,35 +258,30 @@ typedef struct NmGpuBackend {
   /// failure.
   NmGpuCode (*allocate_slots)(NmGpuContext* context, uint32_t wanted, uint64_t slot_bytes, uint32_t* got);
 
-  /// Lets transfers read [data, data + size_bytes) directly; the memory must outlive the context or
-  /// unregister_host. Memory that cannot be registered still works, through the staging ring.
+  /// Lets transfers read [data, data + size_bytes) directly; the memory must outlive the context. Memory that
+  /// cannot be registered (UNSUPPORTED) still works, through the staging ring.
   NmGpuCode (*register_host)(NmGpuContext* context, const void* data, uint64_t size_bytes);
-  NmGpuCode (*unregister_host)(NmGpuContext* context, const void* data);
-  /// Pinned host memory that the GPU reads in add_partial.
+  /// Pinned host memory that the GPU reads in add_partial; freed with the context.
   NmGpuCode (*allocate_host)(NmGpuContext* context, uint64_t size_bytes, void** data);
-  NmGpuCode (*free_host)(NmGpuContext* context, void* data);
 
   // A step.
-  /// Checks and uploads the step, embeds its tokens. A step under way is abandoned (see abandon_step).
+  /// Checks and uploads the step, embeds its tokens. A step under way is given up; a later
+  /// step writes the KV positions that it wrote again.
   NmGpuCode (*begin_step)(NmGpuContext* context, const NmGpuStep* step);
   /// Starts attention and, for a MoE layer, the router; for a dense layer also its feed-forward block. Layers
   /// in order.
   NmGpuCode (*run_attention)(NmGpuContext* context, uint32_t layer);
   /// Blocks until the layer's routing is in host memory: the one synchronisation of a layer.
   NmGpuCode (*wait_routing)(NmGpuContext* context, uint32_t layer, NmGpuRouting* routing);
-  /// Starts shared expert and the given experts; their weighted outputs join the residual stream.
+  /// Starts the shared expert and the given experts; their weighted outputs join the residual stream.
   NmGpuCode (*submit_experts)(NmGpuContext* context, const NmGpuExperts* experts);
-  /// Adds one NDP partial sum [T][H] (already weighted by the router) to the residual stream. Calls may come
-  /// in any order of `index` < num_partials; the sums are added in order of index, each as soon as those
-  /// before it are there. `partial` lies in memory of allocate_host and must stay unchanged until the next
-  /// wait_routing or wait_logits.
-  NmGpuCode (*add_partial)(NmGpuContext* context, uint32_t layer, uint32_t index, const float* partial);
-  /// Starts final norm and lm_head for the rows that the step asked for. `candidates` > 0 (at most 256): the
-  /// top of each row is chosen on the GPU and only that much is copied; 0: whole rows.
-  NmGpuCode (*run_logits)(NmGpuContext* context, uint32_t candidates);
+  /// Adds one NDP partial sum [T][H] (already weighted by the router) to the residual stream, after
+  /// submit_experts, in the order of the calls. `partial` lies in memory of allocate_host and must stay
+  /// unchanged until the next wait_routing or wait_logits.
+  NmGpuCode (*add_partial)(NmGpuContext* context, uint32_t layer, const float* partial);
+  /// Starts final norm and lm_head for the rows that the step asked for.
+  NmGpuCode (*run_logits)(NmGpuContext* context);
   NmGpuCode (*wait_logits)(NmGpuContext* context, NmGpuLogits* logits);
-  /// Gives up the step under way; KV positions it wrote are written again by a later step.
-  NmGpuCode (*abandon_step)(NmGpuContext* context);
 
   // Transfers. Order: as submitted; the device waits for readers of the slot to finish.
   /// Copies (or, with unified memory, hands over) an expert into a slot. The slices stay unchanged and mapped
@@ -304,9 +292,13 @@ typedef struct NmGpuBackend {
 
   // Looking in.
   NmGpuCode (*memory)(NmGpuContext* context, NmGpuMemory* memory);
-  double (*now_us)(NmGpuContext* context);
-  NmGpuCode (*layer_times)(NmGpuContext* context, uint32_t layer, NmGpuLayerTimes* times);
-  /// Takes up to `capacity` finished entries of the timeline, oldest first.
+  /// Microseconds that each of `count` experts takes with `tokens` tokens, computed together. The slots hold
+  /// them; ends a step under way.
+  NmGpuCode (*measure_experts)(NmGpuContext* context, uint32_t layer, uint32_t tokens, const int32_t* slots,
+                               uint32_t count, double* us);
+  /// Waits for all transfers submitted.
+  NmGpuCode (*drain_transfers)(NmGpuContext* context);
+  /// Takes up to `capacity` finished spans, oldest first.
   NmGpuCode (*take_events)(NmGpuContext* context, NmGpuEvent* events, uint32_t capacity, uint32_t* count);
 
   /// Emulated backend only, else null: fault `kind` at the n-th (from 1) operation of its kind from now on,

@@ -1,0 +1,172 @@
+// One model on one GPU: what a step does, in the order of the ABI's calls. Owns the streams and the activation
+// memory; weights are the Model's, expert slots and transfers the Slots'. Called by abi.cc from one thread at a
+// time. Decides nothing about placement: which expert runs here is told by the caller.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "model.h"
+#include "slots.h"
+#include "step_upload.h"
+#include "timeline.h"
+
+namespace nearmoe::gpu {
+
+/// Rows of activations in the forms that kernels read; allocated for the forms that some weight wants.
+struct Forms {
+  cuda::ActivationSinks all{};
+  cuda::Activations input() const { return {all.f32, all.high, all.low, all.q8, all.q8_meta, all.stride}; }
+};
+
+class Context {
+ public:
+  Context(const NmGpuOptions& options, const NmGpuModel& model);
+  ~Context();
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  /// Streams and activation memory.
+  NmGpuCode start();
+  NmGpuCode allocate_kv(uint32_t blocks);
+  NmGpuCode allocate_host(uint64_t size_bytes, void** data);
+
+  NmGpuCode begin_step(const NmGpuStep& step);
+  NmGpuCode run_attention(uint32_t layer);
+  NmGpuCode wait_routing(uint32_t layer, NmGpuRouting* routing);
+  NmGpuCode submit_experts(const NmGpuExperts& experts);
+  NmGpuCode add_partial(uint32_t layer, const float* partial);
+  NmGpuCode run_logits();
+  NmGpuCode wait_logits(NmGpuLogits* logits);
+  NmGpuCode measure_experts(uint32_t layer, uint32_t tokens, const int32_t* slots, uint32_t count,
+                            double* us);
+  NmGpuCode memory(NmGpuMemory* memory);
+
+  int32_t device() const { return options_.device; }
+  Failure& failure() { return failure_; }
+  Model& model() { return model_; }
+  Slots& slots() { return slots_; }
+  Timeline& timeline() { return timeline_; }
+
+ private:
+  /// What the next call may be.
+  enum class Phase : uint8_t { Idle, Attention, Routing, Experts, Logits };
+  /// Forms of activations, as bits.
+  enum : uint32_t { kFloat = 1, kPair = 2, kInt8 = 4 };
+  struct Segment {
+    Role weight, bias;
+    float* y;
+    uint32_t y_stride;
+  };
+  struct Matmul {
+    const WeightSet* set;
+    Forms* x;
+    uint32_t rows;
+    float multiplier;
+    bool add;
+  };
+  /// Experts that one launch computes: `expert` of the layer lies in `slot`.
+  struct Placed {
+    uint32_t expert, slot;
+  };
+  /// Experts [begin, end) of a plan that are computed in one launch, with their tiles where grouped.
+  struct Group {
+    uint32_t begin, end, first_tile, num_tiles, rows;
+  };
+  static constexpr uint32_t kMaxGroups = 8;
+  /// What the expert kernels have in common for one layer of one step.
+  struct Routed {
+    uint32_t layer, tokens, top_k;
+    std::vector<uint32_t> counts;  ///< tokens of each expert
+    bool grouped;                  ///< through the GEMM kernels
+  };
+
+  NmGpuCode check(cudaError_t error, const char* call) { return failure_.check(error, call); }
+  NmGpuCode launched(cudaError_t error, const char* kernel) { return failure_.launched(error, kernel); }
+  NmGpuCode expect(Phase phase, const char* call);
+  NmGpuCode allocate_activations();
+  NmGpuCode allocate_forms(Forms& forms, uint32_t rows, uint32_t cols, uint32_t wanted);
+  NmGpuCode check_step(const NmGpuStep& step) const;
+
+  /// True where `rows` input rows meet a weight of this format in the tensor-core kernels.
+  bool uses_gemm(DType dtype, uint32_t rows) const;
+  uint32_t form_of(DType dtype, uint32_t rows) const;
+  static cuda::ActivationSinks sinks(const Forms& forms, uint32_t wanted);
+  uint32_t attention_forms(const WeightSet& set) const;
+  uint32_t ffn_forms(uint32_t layer) const;
+
+  NmGpuCode run_norm(const float* weight, const float* bias, const uint32_t* rows, uint32_t count, Forms& out,
+                     uint32_t wanted);
+  /// Segments of one format go through one launch.
+  NmGpuCode matmul(const Matmul& matmul, const std::vector<Segment>& segments);
+  NmGpuCode launch_matmul(cuda::MatmulArgs args);
+  NmGpuCode project_qkv(uint32_t layer);
+  NmGpuCode rotate_and_store(uint32_t layer);
+  NmGpuCode attend(uint32_t layer);
+  NmGpuCode route(uint32_t layer);
+  /// The dense block of a layer, or its shared expert.
+  NmGpuCode run_dense(uint32_t layer);
+  NmGpuCode layer_body(uint32_t layer);
+
+  cuda::ExpertShape expert_shape(uint32_t layer) const;
+  Routed routed(uint32_t layer, uint32_t tokens, uint32_t top_k) const;
+  /// The given experts, resident ones first and together, the others as they arrive.
+  NmGpuCode run_experts(const Routed& routed, const std::vector<Placed>& experts, uint32_t num_resident);
+  static std::vector<Group> group_experts(size_t count, uint32_t num_resident);
+  size_t write_plan(const Routed& routed, const std::vector<Placed>& experts, std::vector<Group>& groups);
+  /// Bytes of a plan: a slot table of the layer, one of each group, and tiles.
+  static size_t plan_size(uint32_t experts, uint32_t tiles);
+  NmGpuCode run_gemv_group(const Routed& routed, const int32_t* table);
+  NmGpuCode run_gemm_group(const Routed& routed, const cuda::ExpertTile* tiles, uint32_t num_tiles,
+                           uint32_t rows);
+  NmGpuCode combine(const Routed& routed, const int32_t* table);
+
+  NmGpuOptions options_;
+  Failure failure_;
+  Memory memory_;
+  Model model_;
+  Timeline timeline_;
+  Slots slots_;
+  cudaStream_t stream_ = nullptr;
+  cudaEvent_t routed_ = nullptr, finished_ = nullptr;
+  bool unified_ = false;
+  bool float_gemm_ = true;  ///< the device multiplies bf16 matrices
+  uint32_t multiprocessors_ = 1;
+
+  // Activations, for max_step_tokens tokens (T).
+  uint32_t hidden_stride_ = 0;
+  float* hidden_ = nullptr;  ///< the residual stream [T][hidden_stride]
+  Forms x_;                  ///< norm output
+  float *q_ = nullptr, *k_ = nullptr, *v_ = nullptr, *attention_ = nullptr;  ///< [T][stride of the widest layer]
+  uint32_t q_stride_ = 0, kv_stride_ = 0;
+  Forms attention_input_;  ///< of the output projection
+  float* split_workspace_ = nullptr;
+  size_t split_floats_ = 0;
+  float* router_logits_ = nullptr;
+  uint32_t router_stride_ = 0;
+  int32_t* ids_ = nullptr;
+  float *weights_ = nullptr, *gates_ = nullptr;
+  uint32_t *lists_ = nullptr, *counts_ = nullptr;  ///< dispatch
+  float* expert_hidden_ = nullptr;
+  Forms expert_input_;  ///< of the down matrices
+  uint32_t expert_cols_ = 0, max_pairs_ = 0;
+  float* expert_outputs_ = nullptr;
+  float* logits_ = nullptr;
+  Forms final_input_;
+  std::vector<uint8_t*> kv_;  ///< per layer
+  uint32_t kv_blocks_ = 0;
+
+  // Plans of a layer's experts: slot tables and GEMM tiles, written by the host, read by the device.
+  uint8_t *plan_host_ = nullptr, *plan_device_ = nullptr;
+  uint32_t max_tiles_ = 0;
+
+  // Results in pinned memory.
+  int32_t* host_ids_ = nullptr;
+  float *host_weights_ = nullptr, *host_hidden_ = nullptr, *host_logits_ = nullptr;
+
+  StepUpload upload_;
+  Phase phase_ = Phase::Idle;
+  uint32_t tokens_ = 0, logit_rows_ = 0, next_layer_ = 0;
+};
+
+}  // namespace nearmoe::gpu

@@ -1,0 +1,257 @@
+// The attention half of a layer, its router, and the dense block or shared expert.
+#include <algorithm>
+
+#include "context.h"
+
+namespace nearmoe::gpu {
+namespace {
+
+constexpr uint32_t kMaxSplits = 32;
+/// A part of a sequence shorter than this does not pay for its merging.
+constexpr uint32_t kSplitPositions = 128;
+
+}  // namespace
+
+NmGpuCode Context::run_norm(const float* weight, const float* bias, const uint32_t* rows, uint32_t count, Forms& out,
+                            uint32_t wanted) {
+  const NmGpuModel& spec = model_.spec();
+  return launched(cuda::norm({hidden_, hidden_stride_, spec.hidden_size, rows, count, weight, bias, spec.norm_eps,
+                              spec.norm == NM_GPU_NORM_LAYER, sinks(out, wanted)},
+                             stream_),
+                  "norm");
+}
+
+NmGpuCode Context::launch_matmul(cuda::MatmulArgs args) {
+  if (uses_gemm(args.dtype, args.tokens)) return launched(cuda::gemm(args, stream_), "gemm");
+  const uint32_t tokens = args.tokens, stride = args.x.stride;
+  for (uint32_t first = 0; first < tokens; first += cuda::kGemvTokens) {
+    cuda::MatmulArgs part = args;
+    part.tokens = std::min(cuda::kGemvTokens, tokens - first);
+    const size_t skip = size_t{first} * stride;
+    if (part.x.f32) part.x.f32 += skip;
+    if (part.x.q8) part.x.q8 += skip;
+    if (part.x.q8_meta) part.x.q8_meta += skip / 32;
+    for (uint32_t s = 0; s < part.num_segments; ++s)
+      part.segments[s].y += size_t{first} * part.segments[s].y_stride;
+    GPU_TRY(launched(cuda::gemv(part, stream_), "gemv"));
+  }
+  return NM_GPU_OK;
+}
+
+NmGpuCode Context::matmul(const Matmul& matmul, const std::vector<Segment>& segments) {
+  for (size_t first = 0; first < segments.size();) {
+    cuda::MatmulArgs args{};
+    args.dtype = matmul.set->matrix(segments[first].weight).dtype;
+    for (; first < segments.size() && args.num_segments < cuda::kMaxSegments; ++first) {
+      const Segment& segment = segments[first];
+      const Matrix& weight = matmul.set->matrix(segment.weight);
+      if (weight.dtype != args.dtype) break;
+      args.segments[args.num_segments++] = {weight.view, matmul.set->vector(segment.bias), segment.y,
+                                            segment.y_stride};
+    }
+    args.x = matmul.x->input();
+    args.tokens = matmul.rows;
+    args.multiplier = matmul.multiplier;
+    args.add = matmul.add;
+    GPU_TRY(launch_matmul(args));
+  }
+  return NM_GPU_OK;
+}
+
+uint32_t Context::attention_forms(const WeightSet& set) const {
+  uint32_t forms = 0;
+  for (const Role role : {Role::Query, Role::Key, Role::Value}) forms |= form_of(set.matrix(role).dtype, tokens_);
+  return forms;
+}
+
+uint32_t Context::ffn_forms(uint32_t layer) const {
+  const NmGpuFfn& ffn = model_.layer(layer).ffn;
+  const WeightSet& set = model_.weights(layer);
+  uint32_t forms = 0;
+  if (Model::dense_size(ffn) > 0)
+    forms |= form_of(set.matrix(ffn.is_moe ? Role::SharedGate : Role::Gate).dtype, tokens_);
+  if (!ffn.is_moe) return forms;
+  // Floats for the NDP units and the shared expert's gate.
+  return forms | kFloat | form_of(set.matrix(Role::Router).dtype, tokens_) |
+         form_of(static_cast<DType>(ffn.gate_dtype), tokens_);
+}
+
+NmGpuCode Context::project_qkv(uint32_t layer) {
+  const WeightSet& set = model_.weights(layer);
+  GPU_TRY(run_norm(set.vector(Role::AttentionNorm), set.vector(Role::AttentionNormBias), nullptr, tokens_, x_,
+                   attention_forms(set)));
+  return matmul({&set, &x_, tokens_, 1.0F, false}, {{Role::Query, Role::QueryBias, q_, q_stride_},
+                                                    {Role::Key, Role::KeyBias, k_, kv_stride_},
+                                                    {Role::Value, Role::ValueBias, v_, kv_stride_}});
+}
+
+NmGpuCode Context::rotate_and_store(uint32_t layer) {
+  const NmGpuAttention& a = model_.layer(layer).attention;
+  const WeightSet& set = model_.weights(layer);
+  const bool rotates = a.rope >= 0;
+  const auto rope = static_cast<uint32_t>(std::max(a.rope, 0));
+  cuda::RopeKvArgs args{};
+  args.q = q_;
+  args.k = k_;
+  args.v = v_;
+  args.q_stride = q_stride_;
+  args.k_stride = args.v_stride = kv_stride_;
+  args.tokens = tokens_;
+  args.num_heads = a.num_heads;
+  args.num_kv_heads = a.num_kv_heads;
+  args.head_dim = a.head_dim;
+  args.qk_norm = static_cast<cuda::QkNormKind>(a.qk_norm);
+  args.q_norm = set.vector(Role::QueryNorm);
+  args.k_norm = set.vector(Role::KeyNorm);
+  args.eps = model_.spec().norm_eps;
+  args.clip = a.clip_qkv;
+  args.rotary_dim = rotates ? model_.rope(rope).rotary_dim : 0;
+  args.rotary = rotates ? upload_.rotary[rope] : nullptr;
+  args.interleaved = rotates && model_.rope(rope).style == static_cast<uint32_t>(RopeStyle::Interleaved);
+  args.positions = upload_.positions;
+  args.block_offsets = upload_.block_offsets;
+  args.block_table = upload_.block_table;
+  args.kv = kv_[layer];
+  args.kv_dtype = options_.kv_dtype;
+  args.padded_head_dim = cuda::padded_head_dim(a.head_dim);
+  return launched(cuda::rope_kv_write(args, stream_), "rope_kv_write");
+}
+
+NmGpuCode Context::attend(uint32_t layer) {
+  const NmGpuAttention& a = model_.layer(layer).attention;
+  const uint32_t padded = cuda::padded_head_dim(a.head_dim);
+  const cuda::AttentionArgs args{q_,
+                                 q_stride_,
+                                 attention_,
+                                 q_stride_,
+                                 a.num_heads,
+                                 a.num_kv_heads,
+                                 a.head_dim,
+                                 padded,
+                                 a.scale,
+                                 a.softcap,
+                                 a.sliding_window,
+                                 nullptr,
+                                 upload_.positions,
+                                 upload_.block_offsets,
+                                 upload_.block_table,
+                                 kv_[layer],
+                                 options_.kv_dtype};
+  if (upload_.num_decode_tokens > 0) {
+    const uint32_t tokens = upload_.num_decode_tokens;
+    // Two blocks for each multiprocessor, as far as sequence and workspace allow.
+    const uint32_t wanted = 2 * multiprocessors_ / std::max(tokens * a.num_kv_heads, 1U) + 1;
+    const uint32_t useful = upload_.longest_decode / kSplitPositions + 1;
+    const auto room = static_cast<uint32_t>(
+        split_floats_ / cuda::attention_decode_workspace(tokens, a.num_heads, padded, 1));
+    const uint32_t splits = std::max(std::min({wanted, useful, room, kMaxSplits}), 1U);
+    GPU_TRY(launched(
+        cuda::attention_decode({args, upload_.decode_tokens, tokens, splits, split_workspace_}, stream_),
+        "attention_decode"));
+  }
+  const PrefillTiles& prefill = upload_.prefill_tiles(layer);
+  if (prefill.count > 0)
+    GPU_TRY(launched(cuda::attention_prefill({args, prefill.tiles, prefill.count}, stream_), "attention_prefill"));
+  return NM_GPU_OK;
+}
+
+NmGpuCode Context::route(uint32_t layer) {
+  const NmGpuFfn& ffn = model_.layer(layer).ffn;
+  const WeightSet& set = model_.weights(layer);
+  // The router has no bias: FinalNormBias is a vector that no layer has.
+  GPU_TRY(matmul({&set, &x_, tokens_, 1.0F, false},
+                 {{Role::Router, Role::FinalNormBias, router_logits_, router_stride_}}));
+  GPU_TRY(launched(cuda::router({router_logits_, router_stride_, tokens_, ffn.num_experts, ffn.top_k,
+                                 static_cast<cuda::ScoringKind>(ffn.scoring), ffn.norm_topk_prob != 0,
+                                 ffn.jitter_eps, ids_, weights_},
+                                stream_),
+                   "router"));
+  const size_t pairs = size_t{tokens_} * ffn.top_k;
+  const auto fetch = [&](void* to, const void* from, size_t bytes) {
+    return check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "cudaMemcpyAsync");
+  };
+  GPU_TRY(fetch(host_ids_, ids_, pairs * sizeof(int32_t)));
+  GPU_TRY(fetch(host_weights_, weights_, pairs * sizeof(float)));
+  return fetch(host_hidden_, x_.all.f32, size_t{tokens_} * hidden_stride_ * sizeof(float));
+}
+
+NmGpuCode Context::layer_body(uint32_t layer) {
+  const NmGpuAttention& a = model_.layer(layer).attention;
+  const WeightSet& set = model_.weights(layer);
+  const uint32_t q_size = Model::q_size(a);
+  GPU_TRY(project_qkv(layer));
+  GPU_TRY(rotate_and_store(layer));
+  GPU_TRY(attend(layer));
+  Forms input = attention_input_;
+  input.all.stride = round_up_32(q_size);
+  const uint32_t form = form_of(set.matrix(Role::Output).dtype, tokens_);
+  GPU_TRY(launched(cuda::prepare({attention_, q_stride_, tokens_, q_size, sinks(input, form)}, stream_), "prepare"));
+  GPU_TRY(matmul({&set, &input, tokens_, model_.spec().residual_multiplier, true},
+                 {{Role::Output, Role::OutputBias, hidden_, hidden_stride_}}));
+  GPU_TRY(run_norm(set.vector(Role::FfnNorm), set.vector(Role::FfnNormBias), nullptr, tokens_, x_, ffn_forms(layer)));
+  return model_.layer(layer).ffn.is_moe ? route(layer) : NM_GPU_OK;
+}
+
+NmGpuCode Context::run_attention(uint32_t layer) {
+  GPU_TRY(expect(Phase::Attention, "run_attention"));
+  if (layer != next_layer_ || layer >= model_.num_layers())
+    return failure_.fail(NM_GPU_WRONG_ORDER, "run_attention", "expected layer " + std::to_string(next_layer_));
+  const bool moe = model_.layer(layer).ffn.is_moe != 0;
+  GPU_TRY(timeline_.begin(NM_GPU_LANE_COMPUTE, NM_GPU_EVENT_ATTENTION, static_cast<int32_t>(layer), stream_));
+  GPU_TRY(layer_body(layer));
+  if (!moe) GPU_TRY(run_dense(layer));
+  GPU_TRY(timeline_.end(stream_));
+  if (moe) GPU_TRY(check(cudaEventRecord(routed_, stream_), "cudaEventRecord"));
+  next_layer_ = layer + 1;
+  phase_ = moe ? Phase::Routing : Phase::Attention;
+  return NM_GPU_OK;
+}
+
+NmGpuCode Context::wait_routing(uint32_t layer, NmGpuRouting* routing) {
+  GPU_TRY(expect(Phase::Routing, "wait_routing"));
+  if (layer + 1 != next_layer_)
+    return failure_.fail(NM_GPU_WRONG_ORDER, "wait_routing", "expected layer " + std::to_string(next_layer_ - 1));
+  GPU_TRY(check(cudaEventSynchronize(routed_), "cudaEventSynchronize"));
+  *routing = {host_ids_, host_weights_, host_hidden_, hidden_stride_, tokens_, model_.layer(layer).ffn.top_k};
+  phase_ = Phase::Experts;
+  return NM_GPU_OK;
+}
+
+NmGpuCode Context::run_dense(uint32_t layer) {
+  const NmGpuFfn& ffn = model_.layer(layer).ffn;
+  const WeightSet& set = model_.weights(layer);
+  const uint32_t size = Model::dense_size(ffn), cols = round_up_32(size);
+  const Matrix& gate = set.matrix(ffn.is_moe ? Role::SharedGate : Role::Gate);
+  const Matrix& down = set.matrix(ffn.is_moe ? Role::SharedDown : Role::Down);
+  const float* gates = nullptr;
+  if (ffn.is_moe && ffn.shared_gate_sigmoid) {
+    GPU_TRY(launched(cuda::shared_gate({x_.all.f32, x_.all.stride, model_.spec().hidden_size, tokens_,
+                                        set.vector(Role::SharedExpertGate), gates_},
+                                       stream_),
+                     "shared_gate"));
+    gates = gates_;
+  }
+  const cuda::ExpertShape shape{gate.dtype,           down.dtype, gate.view,
+                                model_.spec().hidden_size, cols,       static_cast<cuda::ActivationKind>(ffn.activation)};
+  const cuda::PairRouting pairs{set.dense, nullptr, nullptr, gates, tokens_, 1};
+  const float multiplier = model_.spec().residual_multiplier;
+  Forms hidden = expert_input_;
+  hidden.all.stride = cols;
+  if (!uses_gemm(gate.dtype, tokens_) || !uses_gemm(down.dtype, tokens_)) {
+    const uint32_t form = cuda::wants_q8(down.dtype) ? kInt8 : kFloat;
+    return launched(cuda::expert_gemv({shape, pairs, x_.input(), sinks(hidden, form), hidden_, hidden_stride_, multiplier},
+                                      stream_),
+                    "expert_gemv");
+  }
+  GPU_TRY(launched(cuda::expert_gemm({shape, set.dense, upload_.dense_tiles, upload_.num_dense_tiles, nullptr, 1, tokens_,
+                                      x_.input(), expert_hidden_, cols, sinks(hidden, form_of(down.dtype, tokens_)),
+                                      expert_outputs_, hidden_stride_},
+                                     stream_),
+                   "expert_gemm"));
+  return launched(cuda::combine({hidden_, hidden_stride_, model_.spec().hidden_size, pairs, expert_outputs_,
+                                 hidden_stride_, multiplier},
+                                stream_),
+                  "combine");
+}
+
+}  // namespace nearmoe::gpu

@@ -1,0 +1,86 @@
+// A model's shape and its dense weights in device memory: copied from the ABI's description, checked,
+// uploaded, and complete or named by what is missing. Experts live in slots.h. Used by the context's run
+// parts.
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "../kernels.h"
+#include "memory.h"
+#include "native/runtime/model_spec.h"
+
+namespace nearmoe::gpu {
+
+struct Matrix {
+  cuda::WeightView view{};
+  DType dtype = DType::F32;
+  bool present() const { return view.data != nullptr; }
+};
+
+/// Weights of one layer, or of no layer (embedding, final norm, lm_head), by role.
+struct WeightSet {
+  std::array<Matrix, kNumRoles> matrices;
+  std::array<const float*, kNumRoles> vectors{};
+  const cuda::ExpertView* dense = nullptr;  ///< device: the dense block or shared expert as one slice
+  const Matrix& matrix(Role role) const { return matrices[static_cast<size_t>(role)]; }
+  const float* vector(Role role) const { return vectors[static_cast<size_t>(role)]; }
+};
+
+class Model {
+ public:
+  Model(Failure& failure, Memory& memory, const NmGpuModel& spec);
+
+  /// INVALID_ARGUMENT or UNSUPPORTED with the field that the kernels cannot do.
+  NmGpuCode check_spec() const;
+  NmGpuCode upload_matrix(uint32_t role, int32_t layer, const NmGpuMatrix& matrix);
+  NmGpuCode upload_vector(uint32_t role, int32_t layer, const float* values, uint32_t count);
+  NmGpuCode finish();
+  bool complete() const { return complete_; }
+
+  const NmGpuModel& spec() const { return spec_; }
+  const NmGpuLayer& layer(uint32_t index) const { return layers_[index]; }
+  const NmGpuRope& rope(uint32_t index) const { return ropes_[index]; }
+  const WeightSet& weights(uint32_t layer) const { return weights_[layer + 1]; }
+  const WeightSet& top() const { return weights_[0]; }
+  uint32_t num_layers() const { return spec_.num_layers; }
+
+  static uint32_t q_size(const NmGpuAttention& a) { return a.num_heads * a.head_dim; }
+  static uint32_t kv_size(const NmGpuAttention& a) { return a.num_kv_heads * a.head_dim; }
+  /// Intermediate size of the part every token passes: dense block or shared expert; 0 if there is none.
+  static uint32_t dense_size(const NmGpuFfn& f) {
+    return f.is_moe ? f.shared_intermediate_size : f.intermediate_size;
+  }
+  bool any_dense() const;
+  template <class F>
+  uint32_t largest(F value) const {
+    uint32_t most = 0;
+    for (const NmGpuLayer& layer : layers_) most = value(layer) > most ? value(layer) : most;
+    return most;
+  }
+
+ private:
+  WeightSet* set_of(uint32_t role, int32_t layer, const char* call);
+  bool shape_of(uint32_t role, int32_t layer, uint32_t* rows, uint32_t* cols) const;
+  uint32_t vector_size(uint32_t role, int32_t layer) const;
+  NmGpuCode build_dense(uint32_t layer);
+  NmGpuCode require(bool present, Role role, int32_t layer) const;
+
+  Failure& failure_;
+  Memory& memory_;
+  NmGpuModel spec_;
+  std::vector<NmGpuRope> ropes_;
+  std::vector<NmGpuLayer> layers_;
+  std::vector<WeightSet> weights_;  // [0] of no layer, then the layers
+  bool complete_ = false;
+};
+
+/// View of a packed matrix (kernels/quant_format.h); its size in bytes in *size_bytes.
+cuda::WeightView make_view(DType dtype, uint32_t rows, uint32_t cols, uint32_t col_begin, size_t* size_bytes);
+/// The three matrices of a slice as ExpertSlice, its hidden columns beginning at `hidden_offset`.
+cuda::ExpertSlice make_slice(const uint8_t* gate, const uint8_t* up, const uint8_t* down,
+                             const cuda::WeightView& down_view, uint32_t rows, uint32_t hidden_offset);
+inline uint32_t round_up_32(uint32_t n) { return (n + 31) / 32 * 32; }
+std::string describe(uint32_t role, int32_t layer);
+
+}  // namespace nearmoe::gpu
