@@ -3,7 +3,8 @@
  * Called by binding.gyp (`npm ci`, prebuildify) with --copy-to, by scripts/test.mjs with --tests, and by hand
  * as `npm run build:native`. The CMake tree is build-cmake/, since node-gyp owns and empties build/.
  *
- *   --tests        also build the native test executables
+ *   --tests        also build the native test executables and the emulated GPU library
+ *   --cuda         also build the CUDA library; needs nvcc, takes minutes (`npm run build:cuda`)
  *   --copy-to DIR  where nearmoe.node goes (default build/Release)
  */
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
@@ -15,7 +16,11 @@ import { parseArgs } from 'node:util';
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
 const { values: args } = parseArgs({
-  options: { tests: { type: 'boolean', default: false }, 'copy-to': { type: 'string' } },
+  options: {
+    tests: { type: 'boolean', default: false },
+    cuda: { type: 'boolean', default: false },
+    'copy-to': { type: 'string' },
+  },
 });
 
 if (!hasCommand('cmake')) {
@@ -39,6 +44,8 @@ const build = new BuildSystem({
     // A newer compiler's new warnings must not stop a user's install; in a checkout they must.
     NEARMOE_WERROR: existsSync(path.join(root, '.git')) ? 'ON' : 'OFF',
     NEARMOE_TESTS: args.tests ? 'ON' : 'OFF',
+    NEARMOE_EMULATED_GPU: args.tests ? 'ON' : 'OFF',
+    NEARMOE_CUDA: args.cuda ? 'ON' : 'OFF',
   },
 });
 
@@ -51,10 +58,21 @@ try {
 
 const target = path.resolve(root, args['copy-to'] ?? 'build/Release');
 mkdirSync(target, { recursive: true });
-// Renamed into place: a process that has the old file mapped keeps it unharmed.
-const temporary = path.join(target, `.nearmoe.${process.pid}.tmp`);
-copyFileSync(path.join(out, 'Release', 'nearmoe.node'), temporary);
-renameSync(temporary, path.join(target, 'nearmoe.node'));
+install('nearmoe.node');
+if (args.tests) install('libnearmoe_gpu_emulated.so');
+if (args.cuda && existsSync(path.join(out, 'Release', 'libnearmoe_cuda.so'))) install('libnearmoe_cuda.so');
+else if (args.cuda)
+  fail('nvcc was not found: install the CUDA toolkit 13, or set CUDACXX to the path of nvcc.');
+
+/**
+ * Renamed into place: a process that has the old file mapped keeps it unharmed.
+ * @param {string} name
+ */
+function install(name) {
+  const temporary = path.join(target, `.${name}.${process.pid}.tmp`);
+  copyFileSync(path.join(out, 'Release', name), temporary);
+  renameSync(temporary, path.join(target, name));
+}
 
 /** @param {string} name */
 function hasCommand(name) {

@@ -11,7 +11,7 @@ export type NativeDeviceOptions = {
   units: number;
   threadsPerUnit: number;
   tpDegree: number;
-  gpu: 'off' | 'host';
+  gpu: 'off' | 'host' | 'cuda' | 'emulated';
   /** Threads of the host GPU lane (>= 1 with gpu 'host'). */
   gpuThreads: number;
   pinThreads: boolean;
@@ -93,7 +93,8 @@ export interface NativeDevice {
   finishLoad(): NativeLoadResult;
   /** Returns the cache's bytes. */
   allocateKv(numBlocks: number): number;
-  allocateExpertSlots(count: number): void;
+  /** Returns how many there are: fewer where GPU memory ends. */
+  allocateExpertSlots(count: number): number;
   /** Wire form: see device/step-wire.ts. */
   beginStep(step: Int32Array, ropes: Float32Array): void;
   submitLayers(first: number, end: number): number;

@@ -47,7 +47,7 @@ export type EngineOptions = {
   /** Units that one expert is cut over: 1 (expert parallelism) to `units` (default). */
   tpDegree?: number;
   /** GPU lane. 'host' plays a GPU on CPU threads; 'auto' (default) takes a real one where there is one, else off. */
-  gpu?: 'auto' | 'host' | 'off';
+  gpu?: 'auto' | 'cuda' | 'host' | 'emulated' | 'off';
   /** Threads of the host GPU lane. Default 1. */
   gpuThreads?: number;
   /** Bytes of GPU memory for experts, also as "512MB" or "4GiB". Default: a quarter of the experts' bytes. */
@@ -179,7 +179,7 @@ const loadChecks: { [Name in keyof Required<LoadOptions>]: Check } = {
   units: integer(1),
   threadsPerUnit: integer(1),
   tpDegree: integer(1),
-  gpu: oneOf('auto', 'host', 'off'),
+  gpu: oneOf('auto', 'cuda', 'host', 'emulated', 'off'),
   gpuThreads: integer(1),
   vram: {
     expected: 'bytes >= 0 or a size such as "512MB"',

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "../runtime/clock.h"
+#include "../runtime/gpu_device.h"
 #include "args.h"
 #include "spec.h"
 
@@ -16,16 +17,19 @@ constexpr uint32_t kMaxTokens = 1U << 16;
 constexpr uint32_t kLoadColumns = 9;
 
 DeviceOptions read_options(const args::Fields& fields) {
-  static constexpr const char* kGpu[] = {"off", "host"};
+  static constexpr const char* kGpu[] = {"off", "host", "cuda", "emulated"};
   static constexpr const char* kKv[] = {"f32", "f16", "bf16", "q8_0"};
   DeviceOptions options;
   Topology& topology = options.topology;
   topology.units = fields.integer("units", 1, kMaxThreads);
   topology.threads_per_unit = fields.integer("threadsPerUnit", 1, kMaxThreads);
   topology.tp_degree = fields.integer("tpDegree", 1, topology.units);
-  topology.gpu_lane = fields.choice("gpu", kGpu) == 1;
-  topology.dense_ranks =
-      topology.gpu_lane ? fields.integer("gpuThreads", 1, kMaxThreads) : topology.unit_ranks();
+  const uint32_t gpu = fields.choice("gpu", kGpu);
+  topology.gpu_lane = gpu != 0;
+  topology.dense_ranks = gpu == 0   ? topology.unit_ranks()
+                         : gpu == 1 ? fields.integer("gpuThreads", 1, kMaxThreads)
+                                    : 1;
+  if (gpu > 1) options.gpu_backend = kGpu[gpu];
   options.pin_threads = fields.boolean("pinThreads");
   options.transfer_bandwidth_gbs = fields.number("transferBandwidthGBs", 0, 1e6);
   options.kv_dtype = static_cast<KvDType>(fields.choice("kvDtype", kKv));
@@ -106,9 +110,10 @@ DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<De
   auto flags = info[2].As<Napi::Int32Array>();
   cancel_flags_ = Napi::Reference<Napi::Int32Array>::New(flags, 1);
   static_assert(sizeof(std::atomic<int32_t>) == sizeof(int32_t));
-  device_ = std::make_unique<ComputeDevice>(std::move(spec), std::move(options),
-                                            reinterpret_cast<const std::atomic<int32_t>*>(flags.Data()),
-                                            static_cast<uint32_t>(flags.ElementLength()));
+  const Status made = make_compute_device(std::move(spec), std::move(options),
+                                          reinterpret_cast<const std::atomic<int32_t>*>(flags.Data()),
+                                          static_cast<uint32_t>(flags.ElementLength()), &device_);
+  if (args::throw_if_error(env, made)) return;
   if (args::throw_if_error(env, device_->start())) device_.reset();
 }
 
@@ -203,16 +208,18 @@ Napi::Value DeviceObject::allocate_kv(const Napi::CallbackInfo& info) {
   const uint32_t blocks = args::integer(info.Env(), info[0], "blocks", 1, 1U << 24);
   if (!info.Env().IsExceptionPending()) args::throw_if_error(info.Env(), d->allocate_kv(blocks));
   report_memory(info.Env());
-  return Napi::Number::New(info.Env(), static_cast<double>(d->kv().bytes()));
+  return Napi::Number::New(info.Env(), static_cast<double>(d->kv_bytes()));
 }
 
 Napi::Value DeviceObject::allocate_expert_slots(const Napi::CallbackInfo& info) {
   ComputeDevice* d = device(info);
   if (d == nullptr) return info.Env().Undefined();
   const uint32_t count = args::integer(info.Env(), info[0], "count", 0, 1U << 24);
-  if (!info.Env().IsExceptionPending()) args::throw_if_error(info.Env(), d->allocate_expert_slots(count));
+  uint32_t got = 0;
+  if (!info.Env().IsExceptionPending())
+    args::throw_if_error(info.Env(), d->allocate_expert_slots(count, &got));
   report_memory(info.Env());
-  return info.Env().Undefined();
+  return Napi::Number::New(info.Env(), got);
 }
 
 Napi::Value DeviceObject::begin_step(const Napi::CallbackInfo& info) {

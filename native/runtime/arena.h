@@ -20,6 +20,8 @@ class Arena {
   /// Zero-filled bytes aligned to 64, or null where the reservation is used up.
   std::byte* allocate(size_t bytes);
   size_t used_bytes() const { return used_; }
+  /// Where allocations begin, counted in used_bytes.
+  const std::byte* data() const { return base_; }
 
  private:
   std::byte* base_ = nullptr;

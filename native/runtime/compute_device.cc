@@ -10,23 +10,6 @@
 #include "synthetic_weights.h"
 
 namespace nearmoe {
-namespace {
-
-/// A job over all unit ranks whose body is a function of the global unit rank.
-template <class Function>
-class UnitJob final : public Job {
- public:
-  UnitJob(uint32_t participants, uint32_t threads_per_unit, Function function)
-      : Job(participants), threads_per_unit_(threads_per_unit), function_(std::move(function)) {}
-  void run(uint32_t lane, uint32_t rank) override { function_(lane * threads_per_unit_ + rank); }
-
- private:
-  uint32_t threads_per_unit_;
-  Function function_;
-};
-
-}  // namespace
-
 ComputeDevice::ComputeDevice(ModelSpec spec, DeviceOptions options, const std::atomic<int32_t>* cancel_flags,
                              uint32_t cancel_slots)
     : spec_(std::move(spec)),
@@ -51,7 +34,8 @@ Status ComputeDevice::start() {
                          "instruction set '" + options_.isa + "' cannot run on this machine");
   }
   const CpuTopology cpu = read_cpu_topology();
-  const uint32_t threads = topology.unit_ranks() + (topology.gpu_lane ? topology.dense_ranks + 1 : 0);
+  const bool host_lane = topology.gpu_lane && options_.gpu_backend.empty();
+  const uint32_t threads = topology.unit_ranks() + (host_lane ? topology.dense_ranks + 1 : 0);
   const bool enough_cores = threads <= cpu.allowed_cpus.size();
   // Some 50 to 100 us of pause instructions: longer than the skew of a decode barrier, far shorter than a
   // time slice, so that on busy cores a spinning thread soon makes room for the one it waits for.
@@ -67,7 +51,7 @@ Status ComputeDevice::start() {
       lane.cpus.push_back(cpu.allowed_cpus[first + i]);
     unit_lanes_.push_back(std::make_unique<Lane>(std::move(lane)));
   }
-  if (topology.gpu_lane) {
+  if (host_lane) {
     LaneOptions lane{topology.units, topology.dense_ranks, true, {}, spins_};
     for (uint32_t i = 0; pin && i < topology.dense_ranks; ++i) {
       lane.cpus.push_back(cpu.allowed_cpus[topology.unit_ranks() + i]);
@@ -118,16 +102,16 @@ Status ComputeDevice::load_weights(const std::vector<LoadRow>& rows) {
     if (Status s = store_.add(row, file, static_cast<int64_t>(i), tasks); !s.ok()) return s;
   }
   std::atomic<int64_t> bad_row{-1};
-  auto body = [&](uint32_t rank) {
-    for (const PackTask& task : tasks[rank]) {
+  const uint32_t threads = options_.topology.threads_per_unit;
+  auto body = [&, threads](uint32_t lane, uint32_t rank) {
+    for (const PackTask& task : tasks[lane * threads + rank]) {
       if (bad_row.load(std::memory_order_relaxed) >= 0) return;
       if (!run_pack_task(task)) {
         bad_row.store(task.table_row, std::memory_order_relaxed);
       }
     }
   };
-  const auto job = std::make_shared<UnitJob<decltype(body)>>(options_.topology.unit_ranks(),
-                                                             options_.topology.threads_per_unit, body);
+  const auto job = std::make_shared<FunctionJob>(options_.topology.unit_ranks(), body);
   for (auto& lane : unit_lanes_) lane->submit(job);
   if (!options_.topology.gpu_lane) unit_lanes_[0]->work_until(*job);
   job->wait(0);
@@ -158,12 +142,13 @@ Status ComputeDevice::finish_load() {
 
 Status ComputeDevice::allocate_kv(uint32_t blocks) {
   if (blocks == 0) return Status::error(Code::InvalidArgument, "KV cache of 0 blocks");
-  if (kv_.blocks() != 0) return Status::error(Code::InvalidArgument, "the KV cache was allocated before");
+  if (kv_blocks_ != 0) return Status::error(Code::InvalidArgument, "the KV cache was allocated before");
   if (!kv_.allocate(blocks)) return Status::error(Code::OutOfMemory, "cannot reserve the KV cache");
+  kv_blocks_ = blocks;
   return {};
 }
 
-Status ComputeDevice::allocate_expert_slots(uint32_t count) {
+Status ComputeDevice::allocate_expert_slots(uint32_t count, uint32_t* got) {
   if (!options_.topology.gpu_lane || forward_ == nullptr || transfers_ != nullptr) {
     return Status::error(Code::InvalidArgument,
                          "expert slots need a GPU lane, loaded weights, and to be asked for once");
@@ -177,6 +162,7 @@ Status ComputeDevice::allocate_expert_slots(uint32_t count) {
     return Status::error(Code::OutOfMemory, "cannot allocate expert slots");
   slots_.resize(count);
   transfers_ = std::make_unique<TransferLane>(options_.transfer_bandwidth_gbs, std::max(count, 1U));
+  *got = count;
   return {};
 }
 

@@ -1,6 +1,6 @@
 // One loaded model on this machine: its lanes, weights, KV cache and buffers, behind the calls that
 // device/native.ts makes. All methods run on one control thread (the engine's worker); jobs run on the lanes.
-// Errors come back as Status.
+// Errors come back as Status. Here the GPU lane is played by threads; gpu_device.h puts a GPU in its place.
 #pragma once
 
 #include <atomic>
@@ -28,6 +28,7 @@ struct DeviceOptions {
   uint32_t slice_cols = 1;
   size_t arena_bytes = 0;  ///< address space to reserve for each arena
   std::string isa;
+  std::string gpu_backend;  ///< with a GPU lane: "cuda", "emulated", or "" for threads of the host
 };
 
 /// One timed stretch of a lane. lane: unit index, units = GPU lane, units + 1 = transfer lane.
@@ -47,7 +48,7 @@ class ComputeDevice {
 
   ComputeDevice(ModelSpec spec, DeviceOptions options, const std::atomic<int32_t>* cancel_flags,
                 uint32_t cancel_slots);
-  ~ComputeDevice();
+  virtual ~ComputeDevice();
   ComputeDevice(const ComputeDevice&) = delete;
   ComputeDevice& operator=(const ComputeDevice&) = delete;
 
@@ -56,44 +57,46 @@ class ComputeDevice {
   /// A checkpoint of `bytes` made-up values instead of a file.
   Status open_synthetic(size_t bytes, uint32_t* index);
   Status load_weights(const std::vector<LoadRow>& rows);
-  Status finish_load();
-  Status allocate_kv(uint32_t blocks);
-  Status allocate_expert_slots(uint32_t count);
+  virtual Status finish_load();
+  virtual Status allocate_kv(uint32_t blocks);
+  /// *got: the slots there are, fewer than asked where GPU memory ends.
+  virtual Status allocate_expert_slots(uint32_t count, uint32_t* got);
 
-  Status begin_step(const int32_t* wire, size_t wire_size, const float* ropes, size_t ropes_size);
+  virtual Status begin_step(const int32_t* wire, size_t wire_size, const float* ropes, size_t ropes_size);
   Status submit_layers(uint32_t first, uint32_t end, uint32_t* ticket);
-  Status submit_attention(uint32_t layer, uint32_t* ticket);
+  virtual Status submit_attention(uint32_t layer, uint32_t* ticket);
   /// plan: [layer, count] then per expert, ascending: expert, place (-1 GPU), slot, transfer.
-  Status submit_experts(const int32_t* plan, size_t size, uint32_t* ticket);
-  Status submit_prefetch(uint32_t layer, uint32_t expert, uint32_t slot);
-  Status submit_logits(uint32_t* ticket);
+  virtual Status submit_experts(const int32_t* plan, size_t size, uint32_t* ticket);
+  virtual Status submit_prefetch(uint32_t layer, uint32_t expert, uint32_t slot);
+  virtual Status submit_logits(uint32_t* ticket);
   /// Works along until the ticket's job is done. *aborted: a cancel flag ended the step.
-  Status wait(uint32_t ticket, bool* aborted);
+  virtual Status wait(uint32_t ticket, bool* aborted);
   /// Waits for everything submitted and brings observations up to date.
-  void drain();
+  virtual void drain();
 
   /// Microseconds one expert takes with `tokens` tokens each, averaged over several experts of the first MoE
   /// layer.
-  Status measure_experts(bool on_gpu, uint32_t tokens, double* us);
-  Status measure_transfer(double* us);
+  virtual Status measure_experts(bool on_gpu, uint32_t tokens, double* us);
+  virtual Status measure_transfer(double* us);
 
-  std::vector<uint32_t> take_completed_slots();
-  std::vector<TraceEvent> take_trace_events();
+  virtual std::vector<uint32_t> take_completed_slots();
+  virtual std::vector<TraceEvent> take_trace_events();
   void set_tracing(bool on) { tracing_ = on; }
 
   const ModelSpec& spec() const { return spec_; }
   uint32_t max_logit_rows() const { return options_.max_logit_rows; }
   const Buffers& buffers() const { return buffers_; }
   const WeightStore& store() const { return store_; }
-  const KvCache& kv() const { return kv_; }
   std::vector<double>& observations() { return observations_; }
   /// Microseconds of the last step by rank and op: the units' ranks, then those of the GPU lane.
   std::vector<double>& op_times() { return op_times_; }
   uint32_t observation_columns() const { return kObservationHead + options_.topology.units; }
   const char* isa() const { return ops_->isa; }
-  size_t held_bytes() const;
+  virtual size_t kv_bytes() const { return kv_.bytes(); }
+  /// Of host memory.
+  virtual size_t held_bytes() const;
 
- private:
+ protected:
   /// Raw times of one layer; each field has one writer (named) and is read after that writer's job is done.
   struct LayerTimes {
     double attention_us = 0;                         // dense rank 0
@@ -109,7 +112,7 @@ class ComputeDevice {
   };
   /// One expert of a plan that runs on the GPU lane.
   struct GpuTask {
-    ExpertTask expert;
+    uint32_t expert;
     uint32_t slot;
     uint32_t tokens;
     bool needs_transfer;
@@ -121,14 +124,20 @@ class ComputeDevice {
   uint32_t submit_dense(TraceEvent::Kind kind, int32_t layer, RankFunction function);
   /// Runs `function(unit rank)` on all units.
   uint32_t submit_units(TraceEvent::Kind kind, int32_t layer, RankFunction function);
+  /// Unpacks a step and starts its books. The step before must be done.
+  Status decode_step(const int32_t* wire, size_t wire_size, const float* ropes, size_t ropes_size);
   uint32_t remember(std::shared_ptr<Job> job);
   void trace(uint32_t lane, TraceEvent::Kind kind, int32_t layer, double start, double end);
   void collect_observations();
   void collect_op_times();
   void collect_transfers();
+  Status check_transfer(uint32_t layer, uint32_t expert, uint32_t slot) const;
   Status queue_transfer(uint32_t layer, uint32_t expert, uint32_t slot, bool on_demand);
   Status decode_plan(const int32_t* plan, size_t size, std::vector<ExpertTask>& units,
                      std::vector<GpuTask>& gpu);
+  /// Residents first, while the others are copied, those with most tokens first: what the plan's costs reckon
+  /// with.
+  static void order_for_gpu(std::vector<GpuTask>& gpu);
   Status check_loaded(bool gpu_lane) const;
   uint32_t first_moe_layer() const;
   void fake_routing(uint32_t layer, uint32_t tokens, uint32_t experts);
@@ -140,6 +149,7 @@ class ComputeDevice {
   const OpTable* ops_ = nullptr;
   WeightStore store_;
   KvCache kv_;
+  uint32_t kv_blocks_ = 0;
   Buffers buffers_;
   std::unique_ptr<Forward> forward_;
   std::vector<MappedFile> files_;

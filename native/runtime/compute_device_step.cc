@@ -10,17 +10,6 @@
 namespace nearmoe {
 namespace {
 
-using Body = std::function<void(uint32_t, uint32_t)>;
-
-class LaneJob final : public Job {
- public:
-  LaneJob(uint32_t participants, Body body) : Job(participants), body_(std::move(body)) {}
-  void run(uint32_t lane, uint32_t rank) override { body_(lane, rank); }
-
- private:
-  Body body_;
-};
-
 Status bad(const std::string& what) { return Status::error(Code::InvalidArgument, what); }
 
 }  // namespace
@@ -38,7 +27,7 @@ uint32_t ComputeDevice::remember(std::shared_ptr<Job> job) {
 }
 
 Status ComputeDevice::check_loaded(bool gpu_lane) const {
-  if (forward_ == nullptr || kv_.blocks() == 0) return bad("weights or KV cache are not there yet");
+  if (forward_ == nullptr || kv_blocks_ == 0) return bad("weights or KV cache are not there yet");
   if (gpu_lane != options_.topology.gpu_lane) return bad("this call does not fit the device's gpu option");
   return {};
 }
@@ -55,7 +44,7 @@ uint32_t ComputeDevice::submit_dense(TraceEvent::Kind kind, int32_t layer, RankF
     if (rank == 0 && kind == TraceEvent::Kind::Attention)
       times_[static_cast<size_t>(layer)].attention_us = end - start;
   };
-  const auto job = std::make_shared<LaneJob>(topology.dense_ranks, std::move(body));
+  const auto job = std::make_shared<FunctionJob>(topology.dense_ranks, std::move(body));
   if (topology.gpu_lane) {
     gpu_lane_->submit(job);
   } else {
@@ -70,7 +59,7 @@ uint32_t ComputeDevice::submit_units(TraceEvent::Kind kind, int32_t layer, RankF
     function(lane * options_.topology.threads_per_unit + rank);
     if (rank == 0) trace(lane, kind, layer, start, now_us());
   };
-  const auto job = std::make_shared<LaneJob>(options_.topology.unit_ranks(), std::move(body));
+  const auto job = std::make_shared<FunctionJob>(options_.topology.unit_ranks(), std::move(body));
   for (auto& lane : unit_lanes_) lane->submit(job);
   return remember(job);
 }
@@ -79,16 +68,22 @@ Status ComputeDevice::begin_step(const int32_t* wire, size_t wire_size, const fl
                                  size_t ropes_size) {
   if (Status s = check_loaded(options_.topology.gpu_lane); !s.ok()) return s;
   drain();
+  if (Status s = decode_step(wire, wire_size, ropes, ropes_size); !s.ok()) return s;
+  forward_->begin_step(&step_);
+  return {};
+}
+
+Status ComputeDevice::decode_step(const int32_t* wire, size_t wire_size, const float* ropes,
+                                  size_t ropes_size) {
   // A half-read step must never run: decode into a fresh one first.
   Step next;
   if (Status s = next.decode(spec_, wire, wire_size, ropes, ropes_size, options_.max_step_tokens,
-                             options_.max_logit_rows, kv_.blocks(), cancel_slots_);
+                             options_.max_logit_rows, kv_blocks_, cancel_slots_);
       !s.ok()) {
     return s;
   }
   step_ = std::move(next);
   for (LayerTimes& times : times_) times.transfer_us = times.transfer_bytes = times.submitted_us = 0;
-  forward_->begin_step(&step_);
   return {};
 }
 
@@ -116,10 +111,15 @@ Status ComputeDevice::submit_logits(uint32_t* ticket) {
   return {};
 }
 
-Status ComputeDevice::queue_transfer(uint32_t layer, uint32_t expert, uint32_t slot, bool on_demand) {
+Status ComputeDevice::check_transfer(uint32_t layer, uint32_t expert, uint32_t slot) const {
   if (slot >= slots_.size()) return bad("no VRAM slot " + std::to_string(slot));
   if (layer >= spec_.layers.size() || expert >= spec_.layers[layer].ffn.num_experts)
     return bad("no such expert");
+  return {};
+}
+
+Status ComputeDevice::queue_transfer(uint32_t layer, uint32_t expert, uint32_t slot, bool on_demand) {
+  if (Status s = check_transfer(layer, expert, slot); !s.ok()) return s;
   TransferRequest request;
   request.layer = layer;
   request.expert = expert;
@@ -172,9 +172,15 @@ Status ComputeDevice::decode_plan(const int32_t* plan, size_t size, std::vector<
     if (row[3] == 0 && (slots_[slot].layer != layer || slots_[slot].expert != expert)) {
       return bad("plan: slot " + std::to_string(slot) + " does not hold expert " + std::to_string(e));
     }
-    gpu.push_back({{e, slot_base_ + slot * slot_bytes_}, slot, offsets[e + 1] - offsets[e], row[3] != 0, 0});
+    gpu.push_back({e, slot, offsets[e + 1] - offsets[e], row[3] != 0, 0});
   }
   return {};
+}
+
+void ComputeDevice::order_for_gpu(std::vector<GpuTask>& gpu) {
+  std::stable_sort(gpu.begin(), gpu.end(), [](const GpuTask& a, const GpuTask& b) {
+    return a.needs_transfer != b.needs_transfer ? !a.needs_transfer : a.needs_transfer && a.tokens > b.tokens;
+  });
 }
 
 Status ComputeDevice::submit_experts(const int32_t* plan, size_t size, uint32_t* ticket) {
@@ -184,14 +190,10 @@ Status ComputeDevice::submit_experts(const int32_t* plan, size_t size, uint32_t*
   std::vector<GpuTask> gpu;
   if (Status s = decode_plan(plan, size, units, gpu); !s.ok()) return s;
   const auto layer = static_cast<uint32_t>(plan[0]);
-  // Residents first, while the others are copied, those with most tokens first: what the plan's costs reckon
-  // with.
-  std::stable_sort(gpu.begin(), gpu.end(), [](const GpuTask& a, const GpuTask& b) {
-    return a.needs_transfer != b.needs_transfer ? !a.needs_transfer : a.needs_transfer && a.tokens > b.tokens;
-  });
+  order_for_gpu(gpu);
   for (const GpuTask& task : gpu) {
     if (!task.needs_transfer) continue;
-    if (Status s = queue_transfer(layer, task.expert.expert, task.slot, true); !s.ok()) return s;
+    if (Status s = queue_transfer(layer, task.expert, task.slot, true); !s.ok()) return s;
   }
   for (GpuTask& task : gpu) task.transfer_id = slots_[task.slot].transfer_id;
   LayerTimes& times = times_[layer];
@@ -215,15 +217,15 @@ Status ComputeDevice::submit_experts(const int32_t* plan, size_t size, uint32_t*
     for (const GpuTask& task : gpu) {
       transfers_->wait_for(task.slot, task.transfer_id);
       start = now_us();
-      forward_->run_gpu_experts(rank, layer, {task.expert});
+      forward_->run_gpu_experts(rank, layer, {{task.expert, slot_base_ + task.slot * slot_bytes_}});
       busy += now_us() - start;
       if (rank == 0) trace(lane, TraceEvent::Kind::Experts, static_cast<int32_t>(layer), start, now_us());
     }
     times.gpu_us[rank] = busy;
     times.gpu_end[rank] = now_us();
   };
-  const auto unit_job = std::make_shared<LaneJob>(topology.unit_ranks(), std::move(unit_body));
-  const auto gpu_job = std::make_shared<LaneJob>(topology.dense_ranks, std::move(gpu_body));
+  const auto unit_job = std::make_shared<FunctionJob>(topology.unit_ranks(), std::move(unit_body));
+  const auto gpu_job = std::make_shared<FunctionJob>(topology.dense_ranks, std::move(gpu_body));
   for (auto& lane : unit_lanes_) lane->submit(unit_job);
   gpu_lane_->submit(gpu_job);
   for (const GpuTask& task : gpu) slots_[task.slot].last_reader = gpu_job;

@@ -43,8 +43,10 @@ Forward::Forward(const ModelSpec& spec, const WeightStore& store, const OpTable&
     input_formats_.push_back(formats_of(layer.query) | formats_of(layer.key) | formats_of(layer.value));
     uint32_t ffn = formats_of(layer.dense.gate) | formats_of(layer.dense.up);
     if (layer.router.data != nullptr) ffn |= bit(layer.router.dtype);
-    for (const GatedFfn& expert : layer.experts) ffn |= formats_of(expert.gate) | formats_of(expert.up);
-    input_formats_.push_back(ffn);
+    uint32_t experts = 0;
+    for (const GatedFfn& expert : layer.experts) experts |= formats_of(expert.gate) | formats_of(expert.up);
+    input_formats_.push_back(ffn | experts);
+    expert_formats_.push_back(experts);
   }
 }
 
@@ -156,6 +158,15 @@ void Forward::prepare_rows(const LayerInput& input, uint32_t formats, Range rows
     ops_.prepare_activations(static_cast<ActFormat>(f), input.normed + size_t{rows.begin} * spec_.hidden_size,
                              spec_.hidden_size, rows.size(), spec_.hidden_size,
                              input.prepared[f] + rows.begin * input.stride[f]);
+  }
+}
+
+void Forward::prepare_expert_input(uint32_t layer, const float* normed, size_t stride, Range tokens) {
+  const LayerInput& input = buffers_.input;
+  for (size_t f = 0; f < input.prepared.size(); ++f) {
+    if ((expert_formats_[layer] >> f & 1U) == 0) continue;
+    ops_.prepare_activations(static_cast<ActFormat>(f), normed + tokens.begin * stride, stride, tokens.size(),
+                             spec_.hidden_size, input.prepared[f] + tokens.begin * input.stride[f]);
   }
 }
 

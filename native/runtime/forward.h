@@ -57,6 +57,12 @@ class Forward {
   void run_gpu_experts(uint32_t rank, uint32_t layer, const std::vector<ExpertTask>& tasks);
   /// GPU lane: experts on NDP units; `unit_rank` computes its slice of those of its group.
   void run_unit_experts(uint32_t unit_rank, uint32_t layer, const std::vector<ExpertTask>& tasks);
+  /// A GPU's units: brings rows [first, end) of the experts' normalised input [T][stride] to the forms that
+  /// the layer's experts read.
+  void prepare_expert_input(uint32_t layer, const float* normed, size_t stride, Range tokens);
+  /// A GPU's units: the sum of a unit rank's slices of `tasks`, weighted by the router, in partial [T][H].
+  void run_unit_partial(uint32_t unit_rank, uint32_t layer, const std::vector<ExpertTask>& tasks,
+                        float* partial);
   /// Final norm and lm_head of the rows that need logits.
   void run_logits(uint32_t rank);
 
@@ -108,6 +114,9 @@ class Forward {
   void route(uint32_t rank, uint32_t layer);
   void dense_ffn(uint32_t rank, uint32_t layer);
   void own_experts(uint32_t rank, uint32_t layer);
+  /// The weighted outputs of an expert's slice, added to partial [T][H].
+  void accumulate_expert(uint32_t layer, uint32_t expert, uint32_t slice, const ExpertGroups& groups,
+                         const LayerInput& input, float* partial, RankScratch& scratch);
   /// One tile of a gated FFN slice: scratch.ffn_out [count][H] = down(act(gate x) * up x).
   void add_bias(const float* bias, float* rows, uint32_t count, uint32_t n) const;
   void ffn_tile(const FfnSlice& slice, Activation activation, const LayerInput& input, const uint32_t* tokens,
@@ -127,8 +136,9 @@ class Forward {
   Barrier barrier_;
   const Step* step_ = nullptr;
   std::atomic<bool> aborted_{false};
-  std::vector<double> ffn_us_;           // [layer][rank]
-  std::vector<uint32_t> input_formats_;  // [layer][part]: bit per ActFormat that consumers want
+  std::vector<double> ffn_us_;            // [layer][rank]
+  std::vector<uint32_t> input_formats_;   // [layer][part]: bit per ActFormat that consumers want
+  std::vector<uint32_t> expert_formats_;  // [layer]: the same of the experts alone
 };
 
 /// An expert's slice; with a slab, its matrices point into it.

@@ -135,10 +135,24 @@ void Forward::dense_ffn(uint32_t rank, uint32_t layer) {
   }
 }
 
+void Forward::accumulate_expert(uint32_t layer, uint32_t expert, uint32_t slice, const ExpertGroups& groups,
+                                const LayerInput& input, float* partial, RankScratch& scratch) {
+  const uint32_t n = spec_.hidden_size;
+  const FfnSlice matrices = expert_slice(weights_.layers[layer].experts[expert], slice, nullptr);
+  for (uint32_t pair = groups.offsets[expert]; pair < groups.offsets[expert + 1]; pair += kFfnTile) {
+    const uint32_t count = std::min(kFfnTile, groups.offsets[expert + 1] - pair);
+    ffn_tile(matrices, spec_.layers[layer].ffn.activation, input, groups.tokens.data(), pair, count, scratch);
+    for (uint32_t i = 0; i < count; ++i) {
+      ops_.accumulate(scratch.ffn_out + size_t{i} * n, groups.weights[pair + i],
+                      partial + size_t{groups.tokens[pair + i]} * n, n);
+    }
+    scratch.clock.lap(TimedOp::Combine);
+  }
+}
+
 /// No GPU lane: this rank's slice of every chosen expert of its NDP group, added to its partial sum.
 void Forward::own_experts(uint32_t rank, uint32_t layer) {
   const FfnSpec& ffn = spec_.layers[layer].ffn;
-  const uint32_t n = spec_.hidden_size;
   RankScratch& scratch = dense_scratch(rank);
   const bool own_routing = !shares_tokens() && rank != 0;
   scratch.groups.build(own_routing ? scratch.own_ids.data() : buffers_.topk_ids + topk_offset(layer),
@@ -154,16 +168,7 @@ void Forward::own_experts(uint32_t rank, uint32_t layer) {
     const GatedFfn& expert = weights_.layers[layer].experts[e];
     const uint32_t slice = rank - first_rank;
     if (expert.gate.slices[slice].rows == 0) continue;
-    for (uint32_t pair = groups.offsets[e]; pair < groups.offsets[e + 1]; pair += kFfnTile) {
-      const uint32_t count = std::min(kFfnTile, groups.offsets[e + 1] - pair);
-      ffn_tile(expert_slice(expert, slice, nullptr), ffn.activation, input_of(rank), groups.tokens.data(),
-               pair, count, scratch);
-      for (uint32_t i = 0; i < count; ++i) {
-        ops_.accumulate(scratch.ffn_out + size_t{i} * n, groups.weights[pair + i],
-                        partial + size_t{groups.tokens[pair + i]} * n, n);
-      }
-      scratch.clock.lap(TimedOp::Combine);
-    }
+    accumulate_expert(layer, e, slice, groups, input_of(rank), partial, scratch);
   }
 }
 
@@ -220,6 +225,21 @@ void Forward::run_unit_experts(uint32_t unit_rank, uint32_t layer, const std::ve
     const GatedFfn& expert = weights_.layers[layer].experts[task.expert];
     contribute(layer, task.expert, unit_rank - first, expert_slice(expert, unit_rank - first, nullptr),
                buffers_.unit_scratch[unit_rank]);
+  }
+}
+
+void Forward::run_unit_partial(uint32_t unit_rank, uint32_t layer, const std::vector<ExpertTask>& tasks,
+                               float* partial) {
+  buffers_.unit_scratch[unit_rank].clock.start();
+  std::fill(partial, partial + size_t{step_->tokens} * spec_.hidden_size, 0.0F);
+  for (const ExpertTask& task : tasks) {
+    const uint32_t group = topology_.group_of(task.expert);
+    const uint32_t first = topology_.group_first_rank(group);
+    if (unit_rank < first || unit_rank >= first + topology_.group_ranks(group)) continue;
+    const uint32_t slice = unit_rank - first;
+    if (weights_.layers[layer].experts[task.expert].gate.slices[slice].rows == 0) continue;
+    accumulate_expert(layer, task.expert, slice, buffers_.groups, buffers_.input, partial,
+                      buffers_.unit_scratch[unit_rank]);
   }
 }
 

@@ -6,9 +6,11 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace nearmoe {
@@ -29,6 +31,17 @@ class Job {
   friend class Lane;
   void finish_one();
   std::atomic<uint32_t> pending_;  // partner: done() and wait() acquire what finish_one released
+};
+
+/// A job whose work is a function of lane and rank.
+class FunctionJob final : public Job {
+ public:
+  using Body = std::function<void(uint32_t lane, uint32_t rank)>;
+  FunctionJob(uint32_t participants, Body body) : Job(participants), body_(std::move(body)) {}
+  void run(uint32_t lane, uint32_t rank) override { body_(lane, rank); }
+
+ private:
+  Body body_;
 };
 
 struct LaneOptions {

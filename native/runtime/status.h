@@ -8,7 +8,7 @@
 
 namespace nearmoe {
 
-enum class Code : uint8_t { Ok, InvalidArgument, OutOfMemory, Io, WeightValue, WeightMissing, Internal };
+enum class Code : uint8_t { Ok, InvalidArgument, OutOfMemory, Io, WeightValue, WeightMissing, Gpu, Internal };
 
 /// The error code as JavaScript sees it.
 constexpr const char* code_name(Code code) {
@@ -25,6 +25,8 @@ constexpr const char* code_name(Code code) {
       return "ERR_WEIGHT_VALUE";
     case Code::WeightMissing:
       return "ERR_WEIGHT_MISSING";
+    case Code::Gpu:
+      return "ERR_GPU";
     case Code::Internal:
       return "ERR_INTERNAL";
   }

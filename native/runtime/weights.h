@@ -116,7 +116,9 @@ class WeightStore {
   size_t expert_bytes() const { return expert_bytes_; }
   /// Bytes of the largest expert's slab.
   size_t slab_bytes() const;
-  Arena& unit_arena(uint32_t unit) { return *unit_arenas_[unit]; }
+  const Arena& unit_arena(uint32_t unit) const { return *unit_arenas_[unit]; }
+  /// Frees the dense matrices of a GPU lane once they were copied elsewhere; their slices dangle then.
+  void release_dense() { dense_arena_.reset(); }
 
  private:
   struct SliceRequest;

@@ -16,7 +16,7 @@ export type DeviceInfo = {
   /** ceil(units / tpDegree): NDP groups that take experts in turn. */
   ndpGroups: number;
   /** 'off': no GPU lane, layers run without a plan. */
-  gpu: 'off' | 'host' | 'simulated';
+  gpu: 'off' | 'host' | 'cuda' | 'emulated' | 'simulated';
   /** VRAM slots for experts, 0 where there is no GPU lane. */
   expertSlots: number;
   /** Bytes of one expert's slab (gate, up and down of all slices). */

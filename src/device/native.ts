@@ -119,8 +119,8 @@ class HostDevice implements LoadableDevice {
     const native = this.#live();
     return asDeviceError(() => {
       const kvBytes = native.allocateKv(kvBlocks);
-      if (this.#options.gpu !== 'off') native.allocateExpertSlots(expertSlots);
-      this.#info = { ...this.#info, expertSlots: this.#options.gpu === 'off' ? 0 : expertSlots };
+      const slots = this.#options.gpu === 'off' ? 0 : native.allocateExpertSlots(expertSlots);
+      this.#info = { ...this.#info, expertSlots: slots };
       return kvBytes;
     });
   }

@@ -2,7 +2,7 @@
  * What the engine reports: the result of a request and the plan of a loaded model. Plain data that crosses from the
  * worker to the main thread; llm.ts re-exports the types. No computation lives here.
  */
-import type { TimedOp } from '../device/device.js';
+import type { DeviceInfo, TimedOp } from '../device/device.js';
 import type { TraceSpan } from '../trace/chrome.js';
 
 /** Why generation ended: an end-of-text token, a stop text, maxTokens, the context's end, or the reader left. */
@@ -126,7 +126,7 @@ export type PlanReport = {
   threadsPerUnit: number;
   tpDegree: number;
   ndpGroups: number;
-  gpu: 'off' | 'host' | 'simulated';
+  gpu: DeviceInfo['gpu'];
   isa: string;
   kvDtype: string;
   maxContext: number;

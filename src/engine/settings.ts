@@ -2,7 +2,7 @@
  * Options made definite for one model on one machine: defaults that depend on either, and combinations that cannot
  * be. Called by load.ts before memory is taken; decides nothing about single steps.
  */
-import type { NativeCpuInfo } from '../binding.js';
+import type { NativeCpuInfo, NativeDeviceOptions } from '../binding.js';
 import { OptionError } from '../errors.js';
 import type { ModelSpec } from '../model/model-spec.js';
 import { sizeBytes } from '../options/size-bytes.js';
@@ -15,7 +15,7 @@ export type Settings = {
   units: number;
   threadsPerUnit: number;
   tpDegree: number;
-  gpu: 'off' | 'host';
+  gpu: NativeDeviceOptions['gpu'];
   gpuThreads: number;
   vramBytes: number;
   /** Infinity: as fast as memory copies. */
@@ -51,7 +51,7 @@ export function resolveSettings(options: EngineOptions, model: ModelFacts, cpu: 
   checkName('prefetch', prefetch, prefetchNames());
   checkName('cachePolicy', cachePolicy, evictionEntries());
   // No CUDA backend answers here, so 'auto' finds no GPU.
-  const gpu = rest.gpu === 'host' ? 'host' : 'off';
+  const gpu = rest.gpu === 'auto' ? 'off' : rest.gpu;
   const gpuThreads = gpu === 'host' ? rest.gpuThreads : 0;
   const cores = Math.max(1, cpu.physicalCores - gpuThreads);
   const units = rest.units ?? (cpu.numaNodes > 1 ? cpu.numaNodes : cores);

@@ -160,7 +160,8 @@ class TestDevice {
     }
     must(device_->finish_load());
     must(device_->allocate_kv(kTestKvBlocks));
-    if (topology.gpu_lane) must(device_->allocate_expert_slots(kTestSlots));
+    uint32_t slots = 0;
+    if (topology.gpu_lane) must(device_->allocate_expert_slots(kTestSlots, &slots));
   }
 
   static std::vector<LoadRow> requantised(std::vector<LoadRow> rows, DType dtype) {

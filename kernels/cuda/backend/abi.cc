@@ -35,7 +35,8 @@ NmGpuCode probe_devices(NmGpuDevice* devices, uint32_t capacity, uint32_t* count
 
 void destroy(NmGpuContext* context) { delete context; }
 
-NmGpuCode create(const NmGpuOptions* options, const NmGpuModel* model, NmGpuContext** out, NmGpuError* error) {
+NmGpuCode create(const NmGpuOptions* options, const NmGpuModel* model, NmGpuContext** out,
+                 NmGpuError* error) {
   *out = nullptr;
   NmGpuContext* context = nullptr;
   try {
@@ -60,10 +61,12 @@ const NmGpuError* last_error(const NmGpuContext* context) {
 }
 
 NmGpuCode upload_matrix(NmGpuContext* c, uint32_t role, int32_t layer, const NmGpuMatrix* matrix) {
-  return guarded(c, "upload_matrix", [&](Context& g) { return g.model().upload_matrix(role, layer, *matrix); });
+  return guarded(c, "upload_matrix",
+                 [&](Context& g) { return g.model().upload_matrix(role, layer, *matrix); });
 }
 NmGpuCode upload_vector(NmGpuContext* c, uint32_t role, int32_t layer, const float* values, uint32_t count) {
-  return guarded(c, "upload_vector", [&](Context& g) { return g.model().upload_vector(role, layer, values, count); });
+  return guarded(c, "upload_vector",
+                 [&](Context& g) { return g.model().upload_vector(role, layer, values, count); });
 }
 NmGpuCode finish_upload(NmGpuContext* c) {
   return guarded(c, "finish_upload", [](Context& g) { return g.model().finish(); });
@@ -72,7 +75,8 @@ NmGpuCode allocate_kv(NmGpuContext* c, uint32_t blocks) {
   return guarded(c, "allocate_kv", [=](Context& g) { return g.allocate_kv(blocks); });
 }
 NmGpuCode allocate_slots(NmGpuContext* c, uint32_t wanted, uint64_t slot_bytes, uint32_t* got) {
-  return guarded(c, "allocate_slots", [=](Context& g) { return g.slots().allocate(wanted, slot_bytes, got); });
+  return guarded(c, "allocate_slots",
+                 [=](Context& g) { return g.slots().allocate(wanted, slot_bytes, got); });
 }
 NmGpuCode register_host(NmGpuContext* c, const void* data, uint64_t size_bytes) {
   return guarded(c, "register_host", [=](Context& g) { return g.slots().register_host(data, size_bytes); });
@@ -105,13 +109,14 @@ NmGpuCode transfer(NmGpuContext* c, uint32_t slot, const NmGpuExpert* expert) {
   return guarded(c, "transfer", [=](Context& g) { return g.slots().transfer(slot, *expert); });
 }
 NmGpuCode completed_transfers(NmGpuContext* c, int32_t* slots, uint32_t capacity, uint32_t* count) {
-  return guarded(c, "completed_transfers", [=](Context& g) { return g.slots().completed(slots, capacity, count); });
+  return guarded(c, "completed_transfers",
+                 [=](Context& g) { return g.slots().completed(slots, capacity, count); });
 }
 NmGpuCode memory(NmGpuContext* c, NmGpuMemory* memory) {
   return guarded(c, "memory", [=](Context& g) { return g.memory(memory); });
 }
-NmGpuCode measure_experts(NmGpuContext* c, uint32_t layer, uint32_t tokens, const int32_t* slots, uint32_t count,
-                          double* us) {
+NmGpuCode measure_experts(NmGpuContext* c, uint32_t layer, uint32_t tokens, const int32_t* slots,
+                          uint32_t count, double* us) {
   return guarded(c, "measure_experts",
                  [=](Context& g) { return g.measure_experts(layer, tokens, slots, count, us); });
 }
@@ -136,11 +141,12 @@ constexpr auto kInjectFault = &inject_fault;
 #endif
 
 constexpr NmGpuBackend kBackend = {
-    NM_GPU_ABI,     kName,        NEARMOE_GPU_BUILD, probe_devices,       create,          destroy,
-    last_error,     upload_matrix, upload_vector,    finish_upload,       allocate_kv,     allocate_slots,
-    register_host,  allocate_host, begin_step,       run_attention,       wait_routing,    submit_experts,
-    add_partial,    run_logits,    wait_logits,      transfer,            completed_transfers, memory,
-    measure_experts, drain_transfers, take_events,   kInjectFault,
+    NM_GPU_ABI,      kName,          NEARMOE_GPU_BUILD,   probe_devices, create,
+    destroy,         last_error,     upload_matrix,       upload_vector, finish_upload,
+    allocate_kv,     allocate_slots, register_host,       allocate_host, begin_step,
+    run_attention,   wait_routing,   submit_experts,      add_partial,   run_logits,
+    wait_logits,     transfer,       completed_transfers, memory,        measure_experts,
+    drain_transfers, take_events,    kInjectFault,
 };
 
 }  // namespace

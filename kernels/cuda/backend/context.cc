@@ -1,5 +1,5 @@
-// Life of a context: streams, activation memory, the start of a step, logits. Layers are in context_attention.cc
-// and context_experts.cc.
+// Life of a context: streams, activation memory, the start of a step, logits. Layers are in
+// context_attention.cc and context_experts.cc.
 #include "context.h"
 
 #include <algorithm>
@@ -57,14 +57,16 @@ NmGpuCode Context::expect(Phase phase, const char* call) {
 NmGpuCode Context::start() {
   GPU_TRY(model_.check_spec());
   if (options_.max_step_tokens == 0 || options_.max_logit_rows == 0) {
-    return failure_.fail(NM_GPU_INVALID_ARGUMENT, "create", "expected max_step_tokens and max_logit_rows above 0");
+    return failure_.fail(NM_GPU_INVALID_ARGUMENT, "create",
+                         "expected max_step_tokens and max_logit_rows above 0");
   }
   if (options_.kv_dtype > static_cast<uint32_t>(KvDType::BF16)) {
     return failure_.fail(NM_GPU_UNSUPPORTED, "create", "the GPU's KV cache is f32, f16 or bf16, not q8_0");
   }
   GPU_TRY(check(cudaSetDevice(options_.device), "cudaSetDevice"));
   int value = 0;
-  GPU_TRY(check(cudaDeviceGetAttribute(&value, cudaDevAttrIntegrated, options_.device), "cudaDeviceGetAttribute"));
+  GPU_TRY(check(cudaDeviceGetAttribute(&value, cudaDevAttrIntegrated, options_.device),
+                "cudaDeviceGetAttribute"));
   unified_ = value != 0;
   GPU_TRY(check(cudaDeviceGetAttribute(&value, cudaDevAttrMultiProcessorCount, options_.device),
                 "cudaDeviceGetAttribute"));
@@ -104,7 +106,9 @@ NmGpuCode Context::allocate_forms(Forms& forms, uint32_t rows, uint32_t cols, ui
 NmGpuCode Context::allocate_activations() {
   constexpr uint32_t kAll = kFloat | kPair | kInt8;
   const uint32_t tokens = options_.max_step_tokens, hidden = model_.spec().hidden_size;
-  const auto ffn = [&](auto value) { return model_.largest([&](const NmGpuLayer& l) { return value(l.ffn); }); };
+  const auto ffn = [&](auto value) {
+    return model_.largest([&](const NmGpuLayer& l) { return value(l.ffn); });
+  };
   const auto attention = [&](auto value) {
     return model_.largest([&](const NmGpuLayer& l) { return value(l.attention); });
   };
@@ -123,7 +127,8 @@ NmGpuCode Context::allocate_activations() {
   GPU_TRY(take(size_t{tokens} * q_stride_, &attention_));
   GPU_TRY(allocate_forms(attention_input_, tokens, q_size, kAll));
   const uint32_t heads = attention([](const NmGpuAttention& a) { return a.num_heads; });
-  const uint32_t padded = attention([](const NmGpuAttention& a) { return cuda::padded_head_dim(a.head_dim); });
+  const uint32_t padded =
+      attention([](const NmGpuAttention& a) { return cuda::padded_head_dim(a.head_dim); });
   split_floats_ = std::max(cuda::attention_decode_workspace(tokens, heads, padded, 1),
                            cuda::attention_decode_workspace(kSplitTokens, heads, padded, kMaxSplits));
   GPU_TRY(take(split_floats_, &split_workspace_));
@@ -194,7 +199,8 @@ NmGpuCode Context::check_step(const NmGpuStep& step) const {
     rows += sequence.logit_rows;
   }
   if (tokens == 0 || tokens != step.num_tokens || tokens > options_.max_step_tokens)
-    return bad("expected 1 to " + std::to_string(options_.max_step_tokens) + " tokens, got " + std::to_string(tokens));
+    return bad("expected 1 to " + std::to_string(options_.max_step_tokens) + " tokens, got " +
+               std::to_string(tokens));
   if (rows > options_.max_logit_rows)
     return bad("expected at most " + std::to_string(options_.max_logit_rows) + " rows of logits, got " +
                std::to_string(rows));
@@ -217,8 +223,8 @@ NmGpuCode Context::begin_step(const NmGpuStep& step) {
   logit_rows_ = 0;
   for (uint32_t s = 0; s < step.num_sequences; ++s) logit_rows_ += step.sequences[s].logit_rows;
   const Matrix& embedding = model_.top().matrix(Role::Embedding);
-  GPU_TRY(launched(cuda::embedding({embedding.dtype, embedding.view, upload_.token_ids, hidden_, hidden_stride_,
-                                    tokens_, model_.spec().embedding_multiplier},
+  GPU_TRY(launched(cuda::embedding({embedding.dtype, embedding.view, upload_.token_ids, hidden_,
+                                    hidden_stride_, tokens_, model_.spec().embedding_multiplier},
                                    stream_),
                    "embedding"));
   next_layer_ = 0;
@@ -233,12 +239,13 @@ NmGpuCode Context::run_logits() {
   if (logit_rows_ > 0) {
     const Role head = spec.tied_embeddings ? Role::Embedding : Role::LmHead;
     GPU_TRY(timeline_.begin(NM_GPU_LANE_COMPUTE, NM_GPU_EVENT_LOGITS, -1, stream_));
-    GPU_TRY(run_norm(top.vector(Role::FinalNorm), top.vector(Role::FinalNormBias), upload_.logit_rows, logit_rows_,
-                     final_input_, form_of(top.matrix(head).dtype, logit_rows_)));
+    GPU_TRY(run_norm(top.vector(Role::FinalNorm), top.vector(Role::FinalNormBias), upload_.logit_rows,
+                     logit_rows_, final_input_, form_of(top.matrix(head).dtype, logit_rows_)));
     GPU_TRY(matmul({&top, &final_input_, logit_rows_, spec.logits_multiplier, false},
                    {{head, Role::LmHeadBias, logits_, spec.vocab_size}}));
     const size_t bytes = size_t{logit_rows_} * spec.vocab_size * sizeof(float);
-    GPU_TRY(check(cudaMemcpyAsync(host_logits_, logits_, bytes, cudaMemcpyDeviceToHost, stream_), "cudaMemcpyAsync"));
+    GPU_TRY(check(cudaMemcpyAsync(host_logits_, logits_, bytes, cudaMemcpyDeviceToHost, stream_),
+                  "cudaMemcpyAsync"));
     GPU_TRY(timeline_.end(stream_));
   }
   GPU_TRY(check(cudaEventRecord(finished_, stream_), "cudaEventRecord"));

@@ -1,6 +1,6 @@
-// One model on one GPU: what a step does, in the order of the ABI's calls. Owns the streams and the activation
-// memory; weights are the Model's, expert slots and transfers the Slots'. Called by abi.cc from one thread at a
-// time. Decides nothing about placement: which expert runs here is told by the caller.
+// One model on one GPU: what a step does, in the order of the ABI's calls. Owns the streams and the
+// activation memory; weights are the Model's, expert slots and transfers the Slots'. Called by abi.cc from
+// one thread at a time. Decides nothing about placement: which expert runs here is told by the caller.
 #pragma once
 
 #include <memory>
@@ -137,7 +137,8 @@ class Context {
   uint32_t hidden_stride_ = 0;
   float* hidden_ = nullptr;  ///< the residual stream [T][hidden_stride]
   Forms x_;                  ///< norm output
-  float *q_ = nullptr, *k_ = nullptr, *v_ = nullptr, *attention_ = nullptr;  ///< [T][stride of the widest layer]
+  float *q_ = nullptr, *k_ = nullptr, *v_ = nullptr,
+        *attention_ = nullptr;  ///< [T][stride of the widest layer]
   uint32_t q_stride_ = 0, kv_stride_ = 0;
   Forms attention_input_;  ///< of the output projection
   float* split_workspace_ = nullptr;

@@ -12,11 +12,11 @@ constexpr uint32_t kSplitPositions = 128;
 
 }  // namespace
 
-NmGpuCode Context::run_norm(const float* weight, const float* bias, const uint32_t* rows, uint32_t count, Forms& out,
-                            uint32_t wanted) {
+NmGpuCode Context::run_norm(const float* weight, const float* bias, const uint32_t* rows, uint32_t count,
+                            Forms& out, uint32_t wanted) {
   const NmGpuModel& spec = model_.spec();
-  return launched(cuda::norm({hidden_, hidden_stride_, spec.hidden_size, rows, count, weight, bias, spec.norm_eps,
-                              spec.norm == NM_GPU_NORM_LAYER, sinks(out, wanted)},
+  return launched(cuda::norm({hidden_, hidden_stride_, spec.hidden_size, rows, count, weight, bias,
+                              spec.norm_eps, spec.norm == NM_GPU_NORM_LAYER, sinks(out, wanted)},
                              stream_),
                   "norm");
 }
@@ -60,7 +60,8 @@ NmGpuCode Context::matmul(const Matmul& matmul, const std::vector<Segment>& segm
 
 uint32_t Context::attention_forms(const WeightSet& set) const {
   uint32_t forms = 0;
-  for (const Role role : {Role::Query, Role::Key, Role::Value}) forms |= form_of(set.matrix(role).dtype, tokens_);
+  for (const Role role : {Role::Query, Role::Key, Role::Value})
+    forms |= form_of(set.matrix(role).dtype, tokens_);
   return forms;
 }
 
@@ -142,8 +143,8 @@ NmGpuCode Context::attend(uint32_t layer) {
     // Two blocks for each multiprocessor, as far as sequence and workspace allow.
     const uint32_t wanted = 2 * multiprocessors_ / std::max(tokens * a.num_kv_heads, 1U) + 1;
     const uint32_t useful = upload_.longest_decode / kSplitPositions + 1;
-    const auto room = static_cast<uint32_t>(
-        split_floats_ / cuda::attention_decode_workspace(tokens, a.num_heads, padded, 1));
+    const auto room = static_cast<uint32_t>(split_floats_ /
+                                            cuda::attention_decode_workspace(tokens, a.num_heads, padded, 1));
     const uint32_t splits = std::max(std::min({wanted, useful, room, kMaxSplits}), 1U);
     GPU_TRY(launched(
         cuda::attention_decode({args, upload_.decode_tokens, tokens, splits, split_workspace_}, stream_),
@@ -151,7 +152,8 @@ NmGpuCode Context::attend(uint32_t layer) {
   }
   const PrefillTiles& prefill = upload_.prefill_tiles(layer);
   if (prefill.count > 0)
-    GPU_TRY(launched(cuda::attention_prefill({args, prefill.tiles, prefill.count}, stream_), "attention_prefill"));
+    GPU_TRY(launched(cuda::attention_prefill({args, prefill.tiles, prefill.count}, stream_),
+                     "attention_prefill"));
   return NM_GPU_OK;
 }
 
@@ -185,17 +187,20 @@ NmGpuCode Context::layer_body(uint32_t layer) {
   Forms input = attention_input_;
   input.all.stride = round_up_32(q_size);
   const uint32_t form = form_of(set.matrix(Role::Output).dtype, tokens_);
-  GPU_TRY(launched(cuda::prepare({attention_, q_stride_, tokens_, q_size, sinks(input, form)}, stream_), "prepare"));
+  GPU_TRY(launched(cuda::prepare({attention_, q_stride_, tokens_, q_size, sinks(input, form)}, stream_),
+                   "prepare"));
   GPU_TRY(matmul({&set, &input, tokens_, model_.spec().residual_multiplier, true},
                  {{Role::Output, Role::OutputBias, hidden_, hidden_stride_}}));
-  GPU_TRY(run_norm(set.vector(Role::FfnNorm), set.vector(Role::FfnNormBias), nullptr, tokens_, x_, ffn_forms(layer)));
+  GPU_TRY(run_norm(set.vector(Role::FfnNorm), set.vector(Role::FfnNormBias), nullptr, tokens_, x_,
+                   ffn_forms(layer)));
   return model_.layer(layer).ffn.is_moe ? route(layer) : NM_GPU_OK;
 }
 
 NmGpuCode Context::run_attention(uint32_t layer) {
   GPU_TRY(expect(Phase::Attention, "run_attention"));
   if (layer != next_layer_ || layer >= model_.num_layers())
-    return failure_.fail(NM_GPU_WRONG_ORDER, "run_attention", "expected layer " + std::to_string(next_layer_));
+    return failure_.fail(NM_GPU_WRONG_ORDER, "run_attention",
+                         "expected layer " + std::to_string(next_layer_));
   const bool moe = model_.layer(layer).ffn.is_moe != 0;
   GPU_TRY(timeline_.begin(NM_GPU_LANE_COMPUTE, NM_GPU_EVENT_ATTENTION, static_cast<int32_t>(layer), stream_));
   GPU_TRY(layer_body(layer));
@@ -210,7 +215,8 @@ NmGpuCode Context::run_attention(uint32_t layer) {
 NmGpuCode Context::wait_routing(uint32_t layer, NmGpuRouting* routing) {
   GPU_TRY(expect(Phase::Routing, "wait_routing"));
   if (layer + 1 != next_layer_)
-    return failure_.fail(NM_GPU_WRONG_ORDER, "wait_routing", "expected layer " + std::to_string(next_layer_ - 1));
+    return failure_.fail(NM_GPU_WRONG_ORDER, "wait_routing",
+                         "expected layer " + std::to_string(next_layer_ - 1));
   GPU_TRY(check(cudaEventSynchronize(routed_), "cudaEventSynchronize"));
   *routing = {host_ids_, host_weights_, host_hidden_, hidden_stride_, tokens_, model_.layer(layer).ffn.top_k};
   phase_ = Phase::Experts;
@@ -231,23 +237,26 @@ NmGpuCode Context::run_dense(uint32_t layer) {
                      "shared_gate"));
     gates = gates_;
   }
-  const cuda::ExpertShape shape{gate.dtype,           down.dtype, gate.view,
-                                model_.spec().hidden_size, cols,       static_cast<cuda::ActivationKind>(ffn.activation)};
+  const cuda::ExpertShape shape{gate.dtype, down.dtype,
+                                gate.view,  model_.spec().hidden_size,
+                                cols,       static_cast<cuda::ActivationKind>(ffn.activation)};
   const cuda::PairRouting pairs{set.dense, nullptr, nullptr, gates, tokens_, 1};
   const float multiplier = model_.spec().residual_multiplier;
   Forms hidden = expert_input_;
   hidden.all.stride = cols;
   if (!uses_gemm(gate.dtype, tokens_) || !uses_gemm(down.dtype, tokens_)) {
     const uint32_t form = cuda::wants_q8(down.dtype) ? kInt8 : kFloat;
-    return launched(cuda::expert_gemv({shape, pairs, x_.input(), sinks(hidden, form), hidden_, hidden_stride_, multiplier},
-                                      stream_),
-                    "expert_gemv");
+    return launched(
+        cuda::expert_gemv(
+            {shape, pairs, x_.input(), sinks(hidden, form), hidden_, hidden_stride_, multiplier}, stream_),
+        "expert_gemv");
   }
-  GPU_TRY(launched(cuda::expert_gemm({shape, set.dense, upload_.dense_tiles, upload_.num_dense_tiles, nullptr, 1, tokens_,
-                                      x_.input(), expert_hidden_, cols, sinks(hidden, form_of(down.dtype, tokens_)),
-                                      expert_outputs_, hidden_stride_},
-                                     stream_),
-                   "expert_gemm"));
+  GPU_TRY(launched(
+      cuda::expert_gemm({shape, set.dense, upload_.dense_tiles, upload_.num_dense_tiles, nullptr, 1, tokens_,
+                         x_.input(), expert_hidden_, cols, sinks(hidden, form_of(down.dtype, tokens_)),
+                         expert_outputs_, hidden_stride_},
+                        stream_),
+      "expert_gemm"));
   return launched(cuda::combine({hidden_, hidden_stride_, model_.spec().hidden_size, pairs, expert_outputs_,
                                  hidden_stride_, multiplier},
                                 stream_),

@@ -1,5 +1,5 @@
-// The GPU's share of a MoE layer: which kernels compute the experts that the plan gave it, in which order, and
-// the units' partial sums.
+// The GPU's share of a MoE layer: which kernels compute the experts that the plan gave it, in which order,
+// and the units' partial sums.
 #include <algorithm>
 #include <cstring>
 
@@ -54,12 +54,12 @@ NmGpuCode Context::run_gemm_group(const Routed& routed, const cuda::ExpertTile* 
   const cuda::ExpertShape shape = expert_shape(routed.layer);
   Forms prepared = expert_input_;
   prepared.all.stride = shape.hidden_cols;
-  return launched(
-      cuda::expert_gemm({shape, slots_.views(), tiles, num_tiles, lists_, routed.top_k, rows, x_.input(), expert_hidden_,
-                         shape.hidden_cols, sinks(prepared, form_of(shape.down_dtype, routed.tokens)),
-                         expert_outputs_, hidden_stride_},
-                        stream_),
-      "expert_gemm");
+  return launched(cuda::expert_gemm({shape, slots_.views(), tiles, num_tiles, lists_, routed.top_k, rows,
+                                     x_.input(), expert_hidden_, shape.hidden_cols,
+                                     sinks(prepared, form_of(shape.down_dtype, routed.tokens)),
+                                     expert_outputs_, hidden_stride_},
+                                    stream_),
+                  "expert_gemm");
 }
 
 NmGpuCode Context::combine(const Routed& routed, const int32_t* table) {
@@ -86,7 +86,8 @@ std::vector<Context::Group> Context::group_experts(size_t count, uint32_t num_re
 }
 
 /// Writes slot tables and tiles of the groups to the host's copy; returns its size.
-size_t Context::write_plan(const Routed& routed, const std::vector<Placed>& experts, std::vector<Group>& groups) {
+size_t Context::write_plan(const Routed& routed, const std::vector<Placed>& experts,
+                           std::vector<Group>& groups) {
   const auto num_experts = static_cast<uint32_t>(routed.counts.size());
   auto* tables = reinterpret_cast<int32_t*>(plan_host_);
   std::fill(tables, tables + (groups.size() + 1) * num_experts, -1);
@@ -113,17 +114,19 @@ size_t Context::write_plan(const Routed& routed, const std::vector<Placed>& expe
   return static_cast<size_t>(reinterpret_cast<uint8_t*>(tiles + tile) - plan_host_);
 }
 
-NmGpuCode Context::run_experts(const Routed& routed, const std::vector<Placed>& experts, uint32_t num_resident) {
+NmGpuCode Context::run_experts(const Routed& routed, const std::vector<Placed>& experts,
+                               uint32_t num_resident) {
   if (experts.empty()) return NM_GPU_OK;
   std::vector<Group> groups = group_experts(experts.size(), num_resident);
   const auto num_experts = static_cast<uint32_t>(routed.counts.size());
   const size_t bytes = write_plan(routed, experts, groups);
-  GPU_TRY(check(cudaMemcpyAsync(plan_device_, plan_host_, bytes, cudaMemcpyHostToDevice, stream_), "cudaMemcpyAsync"));
+  GPU_TRY(check(cudaMemcpyAsync(plan_device_, plan_host_, bytes, cudaMemcpyHostToDevice, stream_),
+                "cudaMemcpyAsync"));
   const auto* tables = reinterpret_cast<const int32_t*>(plan_device_);
   const auto* tiles = reinterpret_cast<const cuda::ExpertTile*>(tables + (groups.size() + 1) * num_experts);
   if (routed.grouped) {
-    GPU_TRY(launched(cuda::dispatch({ids_, routed.tokens, routed.top_k, num_experts, options_.max_step_tokens, lists_,
-                                     counts_},
+    GPU_TRY(launched(cuda::dispatch({ids_, routed.tokens, routed.top_k, num_experts, options_.max_step_tokens,
+                                     lists_, counts_},
                                     stream_),
                      "dispatch"));
   }
@@ -131,7 +134,8 @@ NmGpuCode Context::run_experts(const Routed& routed, const std::vector<Placed>& 
     const Group& group = groups[g];
     for (uint32_t i = group.begin; i < group.end; ++i)
       GPU_TRY(slots_.wait_for(experts[i].slot, routed.layer, experts[i].expert, stream_));
-    GPU_TRY(timeline_.begin(NM_GPU_LANE_COMPUTE, NM_GPU_EVENT_EXPERTS, static_cast<int32_t>(routed.layer), stream_));
+    GPU_TRY(timeline_.begin(NM_GPU_LANE_COMPUTE, NM_GPU_EVENT_EXPERTS, static_cast<int32_t>(routed.layer),
+                            stream_));
     if (!routed.grouped) {
       GPU_TRY(run_gemv_group(routed, tables + (g + 1) * num_experts));
     } else if (group.num_tiles > 0) {
@@ -158,12 +162,14 @@ NmGpuCode Context::submit_experts(const NmGpuExperts& experts) {
   std::vector<bool> seen(ffn.num_experts);
   for (uint32_t i = 0; i < experts.count; ++i) {
     const auto expert = static_cast<uint32_t>(experts.expert_ids[i]);
-    if (expert >= ffn.num_experts || seen[expert]) return bad("expert " + std::to_string(expert) + " is not to be had, or comes twice");
+    if (expert >= ffn.num_experts || seen[expert])
+      return bad("expert " + std::to_string(expert) + " is not to be had, or comes twice");
     seen[expert] = true;
     placed.push_back({expert, static_cast<uint32_t>(experts.slots[i])});
   }
   if (Model::dense_size(ffn) > 0) {
-    GPU_TRY(timeline_.begin(NM_GPU_LANE_COMPUTE, NM_GPU_EVENT_SHARED_EXPERT, static_cast<int32_t>(experts.layer), stream_));
+    GPU_TRY(timeline_.begin(NM_GPU_LANE_COMPUTE, NM_GPU_EVENT_SHARED_EXPERT,
+                            static_cast<int32_t>(experts.layer), stream_));
     GPU_TRY(run_dense(experts.layer));
     GPU_TRY(timeline_.end(stream_));
   }
@@ -180,25 +186,29 @@ NmGpuCode Context::add_partial(uint32_t layer, const float* partial) {
                          "expected the layer submitted last, and memory of allocate_host");
   }
   float* device = nullptr;
-  GPU_TRY(check(cudaHostGetDevicePointer(&device, const_cast<float*>(partial), 0), "cudaHostGetDevicePointer"));
-  return launched(cuda::add_partial({hidden_, hidden_stride_, hidden, tokens_, device, model_.spec().residual_multiplier},
-                                    stream_),
-                  "add_partial");
+  GPU_TRY(
+      check(cudaHostGetDevicePointer(&device, const_cast<float*>(partial), 0), "cudaHostGetDevicePointer"));
+  return launched(
+      cuda::add_partial({hidden_, hidden_stride_, hidden, tokens_, device, model_.spec().residual_multiplier},
+                        stream_),
+      "add_partial");
 }
 
 NmGpuCode Context::measure_experts(uint32_t layer, uint32_t tokens, const int32_t* slots, uint32_t count,
                                    double* us) {
   if (failure_.sticky()) return NM_GPU_DEVICE_ERROR;
   const bool moe = layer < model_.num_layers() && model_.layer(layer).ffn.is_moe;
-  if (!moe || count == 0 || tokens == 0 || tokens > options_.max_step_tokens || size_t{tokens} * count > max_pairs_ ||
-      count > model_.layer(layer).ffn.num_experts) {
+  if (!moe || count == 0 || tokens == 0 || tokens > options_.max_step_tokens ||
+      size_t{tokens} * count > max_pairs_ || count > model_.layer(layer).ffn.num_experts) {
     return failure_.fail(NM_GPU_INVALID_ARGUMENT, "measure_experts", "layer, tokens or experts out of range");
   }
   phase_ = Phase::Idle;
   GPU_TRY(check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"));
   std::vector<Placed> placed;
-  for (uint32_t i = 0; i < count; ++i) placed.push_back({slots_.expert_of(slots[i]), static_cast<uint32_t>(slots[i])});
-  std::sort(placed.begin(), placed.end(), [](const Placed& a, const Placed& b) { return a.expert < b.expert; });
+  for (uint32_t i = 0; i < count; ++i)
+    placed.push_back({slots_.expert_of(slots[i]), static_cast<uint32_t>(slots[i])});
+  std::sort(placed.begin(), placed.end(),
+            [](const Placed& a, const Placed& b) { return a.expert < b.expert; });
   for (uint32_t t = 0; t < tokens; ++t) {
     for (uint32_t i = 0; i < count; ++i) {
       host_ids_[t * count + i] = static_cast<int32_t>(placed[i].expert);
@@ -206,11 +216,14 @@ NmGpuCode Context::measure_experts(uint32_t layer, uint32_t tokens, const int32_
     }
   }
   const size_t pairs = size_t{tokens} * count;
-  GPU_TRY(check(cudaMemcpyAsync(ids_, host_ids_, pairs * 4, cudaMemcpyHostToDevice, stream_), "cudaMemcpyAsync"));
-  GPU_TRY(check(cudaMemcpyAsync(weights_, host_weights_, pairs * 4, cudaMemcpyHostToDevice, stream_), "cudaMemcpyAsync"));
+  GPU_TRY(
+      check(cudaMemcpyAsync(ids_, host_ids_, pairs * 4, cudaMemcpyHostToDevice, stream_), "cudaMemcpyAsync"));
+  GPU_TRY(check(cudaMemcpyAsync(weights_, host_weights_, pairs * 4, cudaMemcpyHostToDevice, stream_),
+                "cudaMemcpyAsync"));
   // Zeros are as good as any input: no kernel's time depends on values.
   const size_t rows = size_t{tokens} * x_.all.stride;
-  GPU_TRY(check(cudaMemsetAsync(hidden_, 0, size_t{tokens} * hidden_stride_ * 4, stream_), "cudaMemsetAsync"));
+  GPU_TRY(
+      check(cudaMemsetAsync(hidden_, 0, size_t{tokens} * hidden_stride_ * 4, stream_), "cudaMemsetAsync"));
   GPU_TRY(check(cudaMemsetAsync(x_.all.f32, 0, rows * 4, stream_), "cudaMemsetAsync"));
   GPU_TRY(check(cudaMemsetAsync(x_.all.high, 0, rows * 2, stream_), "cudaMemsetAsync"));
   GPU_TRY(check(cudaMemsetAsync(x_.all.low, 0, rows * 2, stream_), "cudaMemsetAsync"));

@@ -17,7 +17,8 @@ std::string version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
-/// cudaGetDeviceCount answers alike for "no driver" and "driver too old": look for the driver's library first.
+/// cudaGetDeviceCount answers alike for "no driver" and "driver too old": look for the driver's library
+/// first.
 bool has_driver() {
 #if defined(NEARMOE_CUDA_HOST)
   void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
@@ -34,7 +35,8 @@ cudaError_t attribute(cudaDeviceAttr name, int device, int* value) {
 cudaError_t describe_device(int index, int driver, NmGpuDevice* out) {
   *out = {};
   cudaDeviceProp properties{};
-  if (const cudaError_t error = cudaGetDeviceProperties(&properties, index); error != cudaSuccess) return error;
+  if (const cudaError_t error = cudaGetDeviceProperties(&properties, index); error != cudaSuccess)
+    return error;
   std::snprintf(out->name, sizeof out->name, "%.127s", properties.name);
   out->compute_capability = 10 * properties.major + properties.minor;
   out->multiprocessors = properties.multiProcessorCount;
@@ -58,9 +60,10 @@ cudaError_t describe_device(int index, int driver, NmGpuDevice* out) {
 NmGpuCode probe(NmGpuDevice* devices, uint32_t capacity, uint32_t* count, NmGpuError* error) {
   *count = 0;
   if (!has_driver()) {
-    return fill_error(error, NM_GPU_NO_DRIVER, "probe",
-                      "libcuda.so.1 was not found: no NVIDIA driver is installed (in a container: it was not started "
-                      "with the GPU, for example `--gpus all`)");
+    return fill_error(
+        error, NM_GPU_NO_DRIVER, "probe",
+        "libcuda.so.1 was not found: no NVIDIA driver is installed (in a container: it was not started "
+        "with the GPU, for example `--gpus all`)");
   }
   int driver = 0, runtime = 0, found = 0;
   (void)cudaDriverGetVersion(&driver);
@@ -83,8 +86,8 @@ NmGpuCode probe(NmGpuDevice* devices, uint32_t capacity, uint32_t* count, NmGpuE
       refused += " device " + std::to_string(i) + ": " + cudaGetErrorString(failed) + ";";
     } else if (device.compute_capability < kLeastCapability) {
       refused += std::string(" ") + device.name + " has compute capability " +
-                 std::to_string(device.compute_capability / 10) + "." + std::to_string(device.compute_capability % 10) +
-                 ";";
+                 std::to_string(device.compute_capability / 10) + "." +
+                 std::to_string(device.compute_capability % 10) + ";";
     } else if ((*count)++ < capacity) {
       devices[*count - 1] = device;
     }

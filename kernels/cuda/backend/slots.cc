@@ -159,9 +159,10 @@ NmGpuCode Slots::check(const NmGpuExpert& expert, uint64_t* bytes) const {
                                                 " packed bytes, got " + std::to_string(m->size_bytes));
       *bytes += size;
     }
-    if (slice.gate.dtype != ffn.gate_dtype || slice.up.dtype != ffn.gate_dtype || slice.down.dtype != ffn.down_dtype ||
-        slice.gate.col_begin != 0 || slice.up.col_begin != 0) {
-      return bad(NM_GPU_UNSUPPORTED, which + ": expected the formats of the layer's experts, gate and up alike");
+    if (slice.gate.dtype != ffn.gate_dtype || slice.up.dtype != ffn.gate_dtype ||
+        slice.down.dtype != ffn.down_dtype || slice.gate.col_begin != 0 || slice.up.col_begin != 0) {
+      return bad(NM_GPU_UNSUPPORTED,
+                 which + ": expected the formats of the layer's experts, gate and up alike");
     }
     hidden_cols += round_up_32(rows);
     covered += rows;

@@ -90,7 +90,8 @@ void StepUpload::place_blocks(const NmGpuStep& step) {
   }
 }
 
-/// Block tables last: they grow with the context, and what lies before them must not move while steps are alike.
+/// Block tables last: they grow with the context, and what lies before them must not move while steps are
+/// alike.
 void StepUpload::lay_out(const NmGpuStep& step, bool decode_all) {
   used_ = 0;
   place_tokens(step, decode_all);

@@ -1,5 +1,5 @@
-// What a step brings to the device, in one copy: token ids, positions, block tables, angles, and how tokens are
-// divided among the attention kernels. Used by the context only.
+// What a step brings to the device, in one copy: token ids, positions, block tables, angles, and how tokens
+// are divided among the attention kernels. Used by the context only.
 #pragma once
 
 #include <vector>

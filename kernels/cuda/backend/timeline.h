@@ -1,5 +1,5 @@
-// When work ran on the device, from pairs of CUDA events, on the host's steady clock. Off unless asked for: an
-// event pair costs about a microsecond. Used by the context and its slots.
+// When work ran on the device, from pairs of CUDA events, on the host's steady clock. Off unless asked for:
+// an event pair costs about a microsecond. Used by the context and its slots.
 #pragma once
 
 #include <deque>

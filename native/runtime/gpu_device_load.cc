@@ -1,0 +1,252 @@
+// How a model comes to the GPU: its description, the dense weights, memory for KV cache and experts.
+#include <algorithm>
+#include <string>
+
+#include "gpu_device.h"
+
+namespace nearmoe {
+namespace {
+
+constexpr uint32_t kMaxExpertSlices = 64;
+
+Status unsupported(const std::string& what) {
+  return Status::error(Code::Gpu, "the GPU kernels do not do " + what + "; load the model with gpu 'off'");
+}
+
+uint32_t hidden_cols(const GatedFfn& expert) {
+  uint32_t cols = 0;
+  for (const PackedMatrix& slice : expert.gate.slices) cols += (slice.rows + 31) / 32 * 32;
+  return cols;
+}
+
+NmGpuAttention describe(const AttentionSpec& spec) {
+  NmGpuAttention out{};
+  out.num_heads = spec.num_heads;
+  out.num_kv_heads = spec.num_kv_heads;
+  out.head_dim = spec.head_dim;
+  out.qk_norm = static_cast<uint32_t>(spec.qk_norm);
+  out.clip_qkv = spec.clip_qkv;
+  out.scale = spec.scale;
+  out.sliding_window = spec.sliding_window;
+  out.rope = spec.rope;
+  return out;
+}
+
+NmGpuFfn describe(const FfnSpec& spec, const LayerWeights& weights) {
+  NmGpuFfn out{};
+  out.is_moe = spec.is_moe;
+  out.activation = static_cast<uint32_t>(spec.activation);
+  out.intermediate_size = spec.intermediate_size;
+  if (!spec.is_moe) return out;
+  out.num_experts = spec.num_experts;
+  out.top_k = spec.top_k;
+  out.scoring = static_cast<uint32_t>(spec.router.scoring);
+  out.norm_topk_prob = spec.router.norm_topk_prob;
+  out.jitter_eps = spec.router.jitter_eps;
+  out.shared_intermediate_size = spec.shared_intermediate_size;
+  out.shared_gate_sigmoid = spec.shared_gate_sigmoid;
+  out.gate_dtype = static_cast<uint32_t>(weights.experts[0].gate.slices[0].dtype);
+  out.down_dtype = static_cast<uint32_t>(weights.experts[0].down.slices[0].dtype);
+  for (const GatedFfn& expert : weights.experts)
+    out.hidden_cols = std::max(out.hidden_cols, hidden_cols(expert));
+  return out;
+}
+
+/// What the units can compute and the GPU's kernels cannot.
+Status check_supported(const ModelSpec& spec, const Topology& topology) {
+  if (topology.max_group_ranks() > kMaxExpertSlices) {
+    return unsupported("experts cut over more than 64 threads (here " +
+                       std::to_string(topology.max_group_ranks()) + ")");
+  }
+  for (const LayerSpec& layer : spec.layers) {
+    const RouterSpec& router = layer.ffn.router;
+    if (layer.attention.sinks) return unsupported("attention sinks");
+    if (layer.ffn.expert_bias) return unsupported("biases of experts");
+    if (layer.ffn.activation == Activation::SwigluClamped)
+      return unsupported("the clamped SwiGLU activation");
+    if (router.logit_bias || router.selection_bias) return unsupported("biases of the router");
+    if (router.num_groups > 1) return unsupported("choosing experts by group");
+    if (router.weight_multiplier != 1) return unsupported("multiplied routing weights");
+  }
+  return {};
+}
+
+}  // namespace
+
+Status make_compute_device(ModelSpec spec, DeviceOptions options, const std::atomic<int32_t>* cancel_flags,
+                           uint32_t cancel_slots, std::unique_ptr<ComputeDevice>* device) {
+  if (options.gpu_backend.empty()) {
+    *device =
+        std::make_unique<ComputeDevice>(std::move(spec), std::move(options), cancel_flags, cancel_slots);
+    return {};
+  }
+  const NmGpuBackend* backend = nullptr;
+  if (Status s = open_gpu_library(options.gpu_backend, &backend); !s.ok()) return s;
+  std::vector<NmGpuDevice> devices;
+  if (Status s = probe_gpu(backend, &devices); !s.ok()) return s;
+  *device =
+      std::make_unique<GpuDevice>(std::move(spec), std::move(options), cancel_flags, cancel_slots, backend);
+  return {};
+}
+
+GpuDevice::~GpuDevice() {
+  for (const auto& job : unit_jobs_) {
+    if (job != nullptr) job->wait(0);
+  }
+  if (prepare_job_ != nullptr) prepare_job_->wait(0);
+  backend_->destroy(context_);
+}
+
+Status GpuDevice::create_context() {
+  std::vector<NmGpuLayer> layers;
+  for (size_t i = 0; i < spec_.layers.size(); ++i)
+    layers.push_back(
+        {describe(spec_.layers[i].attention), describe(spec_.layers[i].ffn, store_.weights().layers[i])});
+  std::vector<NmGpuRope> ropes;
+  for (const RopeSpec& rope : spec_.ropes)
+    ropes.push_back({static_cast<uint32_t>(rope.style), rope.rotary_dim});
+  NmGpuModel model{};
+  model.hidden_size = spec_.hidden_size;
+  model.vocab_size = spec_.vocab_size;
+  model.norm = static_cast<uint32_t>(spec_.norm);
+  model.norm_eps = spec_.norm_eps;
+  model.num_ropes = static_cast<uint32_t>(ropes.size());
+  model.num_layers = static_cast<uint32_t>(layers.size());
+  model.ropes = ropes.data();
+  model.layers = layers.data();
+  model.tied_embeddings = spec_.tied_embeddings;
+  model.embedding_multiplier = spec_.embedding_multiplier;
+  model.residual_multiplier = spec_.residual_multiplier;
+  model.logits_multiplier = spec_.logits_multiplier;
+  NmGpuOptions options{};
+  options.max_step_tokens = options_.max_step_tokens;
+  options.max_logit_rows = options_.max_logit_rows;
+  options.kv_dtype = static_cast<uint32_t>(options_.kv_dtype);
+  options.graphs = 1;
+  options.timing = 1;
+  NmGpuError error{};
+  return backend_->create(&options, &model, &context_, &error) == NM_GPU_OK ? Status{} : gpu_status(error);
+}
+
+Status GpuDevice::upload(Role role, int32_t layer, const PackedMatrix& matrix) {
+  const NmGpuMatrix described{
+      matrix.data,     slice_bytes(matrix), matrix.rows, matrix.cols, static_cast<uint32_t>(matrix.dtype),
+      matrix.col_begin};
+  return done(backend_->upload_matrix(context_, static_cast<uint32_t>(role), layer, &described));
+}
+
+Status GpuDevice::upload(Role role, int32_t layer, const SlicedMatrix& matrix) {
+  return matrix.present() ? upload(role, layer, matrix.slices[0]) : Status{};
+}
+
+Status GpuDevice::upload(Role role, int32_t layer, const std::vector<float>& values) {
+  if (values.empty()) return {};
+  return done(backend_->upload_vector(context_, static_cast<uint32_t>(role), layer, values.data(),
+                                      static_cast<uint32_t>(values.size())));
+}
+
+Status GpuDevice::upload_layer(uint32_t index) {
+  const LayerWeights& w = store_.weights().layers[index];
+  const bool moe = spec_.layers[index].ffn.is_moe;
+  const auto layer = static_cast<int32_t>(index);
+  const std::pair<Role, const SlicedMatrix*> matrices[] = {
+      {Role::Query, &w.query},
+      {Role::Key, &w.key},
+      {Role::Value, &w.value},
+      {Role::Output, &w.output},
+      {moe ? Role::SharedGate : Role::Gate, &w.dense.gate},
+      {moe ? Role::SharedUp : Role::Up, &w.dense.up},
+      {moe ? Role::SharedDown : Role::Down, &w.dense.down}};
+  for (const auto& [role, matrix] : matrices) {
+    if (Status s = upload(role, layer, *matrix); !s.ok()) return s;
+  }
+  const std::pair<Role, const std::vector<float>*> vectors[] = {
+      {Role::AttentionNorm, &w.attention_norm},
+      {Role::AttentionNormBias, &w.attention_norm_bias},
+      {Role::FfnNorm, &w.ffn_norm},
+      {Role::FfnNormBias, &w.ffn_norm_bias},
+      {Role::QueryBias, &w.query_bias},
+      {Role::KeyBias, &w.key_bias},
+      {Role::ValueBias, &w.value_bias},
+      {Role::QueryNorm, &w.query_norm},
+      {Role::KeyNorm, &w.key_norm},
+      {Role::OutputBias, &w.output_bias},
+      {Role::SharedExpertGate, &w.shared_expert_gate}};
+  for (const auto& [role, values] : vectors) {
+    if (Status s = upload(role, layer, *values); !s.ok()) return s;
+  }
+  return moe ? upload(Role::Router, layer, w.router) : Status{};
+}
+
+Status GpuDevice::upload_weights() {
+  const ModelWeights& w = store_.weights();
+  if (Status s = upload(Role::Embedding, -1, w.embedding); !s.ok()) return s;
+  if (Status s = upload(Role::LmHead, -1, w.lm_head); !s.ok()) return s;
+  const std::pair<Role, const std::vector<float>*> vectors[] = {{Role::FinalNorm, &w.final_norm},
+                                                                {Role::FinalNormBias, &w.final_norm_bias},
+                                                                {Role::LmHeadBias, &w.lm_head_bias}};
+  for (const auto& [role, values] : vectors) {
+    if (Status s = upload(role, -1, *values); !s.ok()) return s;
+  }
+  for (uint32_t i = 0; i < spec_.layers.size(); ++i) {
+    if (Status s = upload_layer(i); !s.ok()) return s;
+  }
+  return done(backend_->finish_upload(context_));
+}
+
+Status GpuDevice::finish_load() {
+  if (Status s = ComputeDevice::finish_load(); !s.ok()) return s;
+  if (Status s = check_supported(spec_, options_.topology); !s.ok()) return s;
+  if (Status s = create_context(); !s.ok()) return s;
+  if (Status s = upload_weights(); !s.ok()) return s;
+  store_.release_dense();
+  const Topology& topology = options_.topology;
+  const size_t partial = size_t{options_.max_step_tokens} * spec_.hidden_size;
+  void* pinned = nullptr;
+  pinned_bytes_ = topology.units * partial * sizeof(float);
+  if (Status s = done(backend_->allocate_host(context_, pinned_bytes_, &pinned)); !s.ok()) return s;
+  unit_partials_ = static_cast<float*>(pinned);
+  if (topology.threads_per_unit > 1)
+    rank_partials_.assign(topology.unit_ranks(), std::vector<float>(partial));
+  unit_jobs_.resize(topology.units);
+  for (uint32_t unit = 0; unit < topology.units; ++unit) {
+    // What cannot be page-locked is copied through the library's staging ring.
+    const Arena& arena = store_.unit_arena(unit);
+    const NmGpuCode code = backend_->register_host(context_, arena.data(), arena.used_bytes());
+    if (code != NM_GPU_OK && code != NM_GPU_UNSUPPORTED) return done(code);
+  }
+  return {};
+}
+
+Status GpuDevice::allocate_kv(uint32_t blocks) {
+  if (blocks == 0 || kv_blocks_ != 0 || context_ == nullptr)
+    return Status::error(Code::InvalidArgument, "the KV cache is allocated once, after the weights");
+  if (Status s = done(backend_->allocate_kv(context_, blocks)); !s.ok()) return s;
+  kv_blocks_ = blocks;
+  return {};
+}
+
+/// One slot is always there, to measure with.
+Status GpuDevice::allocate_expert_slots(uint32_t count, uint32_t* got) {
+  if (context_ == nullptr || kv_blocks_ == 0 || !slots_.empty())
+    return Status::error(Code::InvalidArgument, "expert slots are allocated once, after the KV cache");
+  uint32_t allocated = 0;
+  if (Status s = done(backend_->allocate_slots(context_, std::max(count, 1U), slot_bytes_, &allocated));
+      !s.ok())
+    return s;
+  if (allocated == 0)
+    return Status::error(Code::Gpu,
+                         "the GPU's memory does not hold a single expert beside the other weights and the "
+                         "KV cache: lower `maxContext`, `kvTokens` or `maxBatchTokens`");
+  slots_.resize(allocated);
+  in_flight_.assign(allocated, false);
+  *got = std::min(count, allocated);
+  return {};
+}
+
+size_t GpuDevice::kv_bytes() const {
+  NmGpuMemory memory{};
+  return context_ != nullptr && backend_->memory(context_, &memory) == NM_GPU_OK ? memory.kv_bytes : 0;
+}
+
+}  // namespace nearmoe

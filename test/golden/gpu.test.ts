@@ -1,0 +1,70 @@
+/**
+ * Every golden checkpoint through the GPU library under CPU emulation: attention, router and the plan's experts on the
+ * emulated GPU, the rest on the units. A small set by default; NEARMOE_GPU_MATRIX=1 (`npm run test:gpu-matrix`) takes
+ * every policy, prefetch rule, layout and chunk size.
+ */
+import { afterEach, describe, expect, it } from 'vitest';
+import type { GenerateResult } from '../../src/engine/result.js';
+import { prefetchNames, schedulerEntries } from '../../src/schedule/registry.js';
+import { Fixture, fixtureNames } from './fixture.js';
+
+/** As for the units (architectures.test.ts). */
+const TOLERANCE = 1e-3;
+
+const whole = process.env.NEARMOE_GPU_MATRIX === '1';
+const isVariant = (name: string) => name.includes('-');
+
+type Case = { units: number; tpDegree: number; policy: string; prefetch: string; maxBatchTokens: number };
+
+/** Transfers in each layer; transfers and prefetches side by side; single tokens and odd chunks. */
+const small: Case[] = [
+  { units: 1, tpDegree: 1, policy: 'gpu-on-demand', prefetch: 'off', maxBatchTokens: 512 },
+  { units: 2, tpDegree: 2, policy: 'balanced', prefetch: 'lookahead', maxBatchTokens: 13 },
+];
+
+const matrix: Case[] = schedulerEntries().flatMap(({ name: policy }) =>
+  prefetchNames().flatMap((prefetch) => [
+    { units: 1, tpDegree: 1, policy, prefetch, maxBatchTokens: 5 },
+    { units: 2, tpDegree: 2, policy, prefetch, maxBatchTokens: 512 },
+    { units: 3, tpDegree: 2, policy, prefetch, maxBatchTokens: 33 },
+  ]),
+);
+
+let fixture: Fixture | undefined;
+afterEach(() => fixture?.dispose());
+
+function expectGolden(loaded: Fixture, results: readonly GenerateResult[]): void {
+  loaded.golden.prompts.forEach((prompt, index) => {
+    const result = results[index];
+    if (result === undefined) throw new Error('a prompt has no result');
+    expect(loaded.logitError(prompt, result), `logit error of ${prompt.name}`).toBeLessThanOrEqual(TOLERANCE);
+    expect(result.tokenIds, prompt.name).toEqual(prompt.greedyIds);
+  });
+}
+
+/** What their routers do has no GPU kernel yet. */
+const refused = ['ernie4_5_moe', 'glm4_moe', 'minimax_m2'];
+const names = fixtureNames.filter((name) => (whole || !isVariant(name)) && !refused.includes(name));
+
+it.each(refused)('%s is refused with what is missing', (name) => {
+  expect(() => new Fixture(name, { gpu: 'emulated' })).toThrow(
+    /the GPU kernels do not do biases of the router/,
+  );
+});
+
+describe.each(names)('%s', (name) => {
+  it.each(whole ? matrix : small)(
+    '$units units, TP degree $tpDegree, policy $policy, prefetch $prefetch, chunks of $maxBatchTokens',
+    { timeout: 120_000 },
+    ({ units, tpDegree, policy, prefetch, maxBatchTokens }) => {
+      fixture = new Fixture(name, { units, tpDegree, gpu: 'emulated' });
+      expect(fixture.device.info.gpu).toBe('emulated');
+      const results = fixture.run({ names: { policy, prefetch, cachePolicy: 'score' }, maxBatchTokens });
+      expectGolden(fixture, results);
+      const { activated, onGpu, onNdp } = results[0]?.experts ?? { activated: 0, onGpu: 0, onNdp: 0 };
+      expect(onGpu + onNdp).toBe(activated);
+      if (policy === 'gpu-on-demand') expect(onGpu).toBeGreaterThan(0);
+      if (policy === 'ndp-only') expect(onGpu).toBe(0);
+    },
+  );
+});
