@@ -115,6 +115,11 @@ export type RequestOptions = {
   ignoreEos?: boolean;
   /** Log-probabilities of each generated token and of this many likeliest ones (0..20). Default: none. */
   logprobs?: number;
+  /**
+   * Log-probabilities of each prompt token but the first, and of this many likeliest ones in its place (0..20). The
+   * prompt is then computed as a whole, in smaller chunks. Default: none.
+   */
+  promptLogprobs?: number;
   /** Keeps the logits row of each generated token in the result. */
   captureLogits?: boolean;
   /** Keeps the experts each computed token was routed to in the result. */
@@ -232,6 +237,7 @@ const generateChecks: { [Name in keyof Required<GenerateOptions>]: Check } = {
   stop: stopTexts,
   ignoreEos: flag,
   logprobs: integer(0, 20),
+  promptLogprobs: integer(0, 20),
   captureLogits: flag,
   recordRouting: flag,
   trace: flag,

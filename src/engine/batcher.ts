@@ -22,6 +22,15 @@ export type BatchLimits = {
   prefixCache: boolean;
 };
 
+/** Rows of logits that a step may need: one for each sequence, or a chunk of a prompt whose tokens are scored. */
+export function maxLogitRows({
+  maxSequences,
+  maxBatchTokens,
+}: Pick<BatchLimits, 'maxSequences' | 'maxBatchTokens'>): number {
+  return Math.max(maxSequences, Math.min(SCORED_CHUNK, maxBatchTokens));
+}
+const SCORED_CHUNK = 32;
+
 export class Batcher {
   #limits: BatchLimits;
   #blocks: KvBlocks;
@@ -58,13 +67,17 @@ export class Batcher {
     this.#admit();
     const entries: StepEntry[] = [];
     let budget = this.#limits.maxBatchTokens;
+    const ready = this.#running.filter(isReady).slice(0, this.#limits.maxSequences);
+    // Each sequence may need one row of logits; scored prompts share what is left.
+    let spareRows = maxLogitRows(this.#limits) - ready.length;
     const take = (sequence: Sequence, most: number) => {
-      const count = Math.min(most, budget);
+      const isScored = sequence.scored < sequence.promptLength;
+      const count = Math.min(most, budget, isScored ? 1 + spareRows : Infinity);
       if (count === 0 || !this.#reserve(sequence, count, entries)) return;
       entries.push({ sequence, count });
       budget -= count;
+      if (isScored) spareRows -= count - 1;
     };
-    const ready = this.#running.filter(isReady).slice(0, this.#limits.maxSequences);
     for (const sequence of ready) if (sequence.pending === 1) take(sequence, 1);
     const prefills = this.#independent(ready.filter((sequence) => sequence.pending > 1));
     // What is left goes to the prefills in equal shares, so that a long prompt does not hold up a short one.

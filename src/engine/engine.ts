@@ -89,7 +89,8 @@ export class Engine {
     checkBias(params.sampling, vocabSize);
     const capacity = Math.min(prompt.length + params.maxTokens, maxContext);
     const sequence = new Sequence(id, cancelSlot, prompt, capacity);
-    sequence.reusesBlocks = !options.recordRouting;
+    sequence.reusesBlocks = !options.recordRouting && params.promptLogprobs < 0;
+    if (params.promptLogprobs >= 0) sequence.scored = 0;
     const { numExperts, topK, eosIds } = this.#parts;
     const request = new Request({
       sequence,
@@ -151,17 +152,22 @@ export class Engine {
   #complete(entries: readonly StepEntry[], output: StepOutput, startUs: number): void {
     const { device, vocabSize } = this.#parts;
     this.#recordRouting(entries);
+    const rowCounts = entries.map(({ sequence, count }) => sequence.logitRows(count));
     const computedUs = device.nowUs();
     this.#observe(entries, output, startUs, computedUs);
     this.#batcher.advance(entries);
-    const requests = entries.flatMap(({ sequence }) => this.#requests.get(sequence.id) ?? []);
+    const requests: Request[] = [];
     let row = 0;
-    for (const request of requests) {
+    entries.forEach(({ sequence }, index) => {
+      const rows = output.logits.subarray(row * vocabSize, (row + (rowCounts[index] ?? 0)) * vocabSize);
+      row += rowCounts[index] ?? 0;
+      const request = this.#requests.get(sequence.id);
+      if (request === undefined) return;
+      requests.push(request);
       request.addStep(output.costs, startUs);
-      if (request.sequence.pending > 0) continue;
-      request.accept(output.logits.subarray(row * vocabSize, (row + 1) * vocabSize), device.nowUs());
-      row++;
-    }
+      request.score(rows);
+      if (sequence.pending === 0) request.accept(rows.subarray(rows.length - vocabSize), device.nowUs());
+    });
     if (row !== output.rows) throw new DeviceError(`the step gave ${output.rows} rows of logits, not ${row}`);
     this.#trace(requests, startUs, computedUs);
     const over = requests.filter((request) => request.finishReason !== undefined);

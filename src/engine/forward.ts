@@ -12,7 +12,7 @@ import type { StepEntry } from './batcher.js';
 
 export type StepOutput = {
   status: StepStatus;
-  /** [rows * vocabSize], one row for each entry that reached its sequence's end, in order; valid until the next step. */
+  /** [rows * vocabSize], the rows that each entry's sequence needs, in order; valid until the next step. */
   logits: Float32Array;
   rows: number;
   costs: StepCosts;
@@ -97,7 +97,7 @@ export class Forward {
       tokenIds: sequence.tokens(sequence.computed, end),
       firstPosition: sequence.computed,
       blockIds: sequence.blockIds,
-      logitRows: end === sequence.length ? 1 : 0,
+      logitRows: sequence.logitRows(count),
       cancelSlot: sequence.cancelSlot,
       ropes: this.#ropes.map((rope) => rope.at(sequence.ropeLength(count))),
     };

@@ -10,6 +10,7 @@ import { type OpenedModel, openModel } from '../model/open-model.js';
 import { Rope } from '../model/rope.js';
 import type { ChatMessage, ChatTemplateOptions, EngineOptions, LoadProgress } from '../options.js';
 import type { Planner } from '../schedule/planner.js';
+import { maxLogitRows } from './batcher.js';
 import { calibrate } from './calibrate.js';
 import { Engine, type EngineEvents } from './engine.js';
 import { Forward } from './forward.js';
@@ -179,7 +180,7 @@ export function nativeOptions(settings: Settings, facts: WeightFacts): NativeDev
     transferBandwidthGBs: Number.isFinite(transferBandwidthGBs) ? transferBandwidthGBs : 0,
     kvDtype: settings.kvDtype,
     maxStepTokens: settings.maxBatchTokens,
-    maxLogitRows: settings.maxSequences,
+    maxLogitRows: maxLogitRows(settings),
     sliceCols: facts.sliceCols,
     arenaBytes: facts.arenaBytes(units * threadsPerUnit + gpuThreads),
     isa: settings.isa,

@@ -30,6 +30,7 @@ export function requestParams(
     stop: typeof stop === 'string' ? [stop] : stop,
     ignoreEos: options.ignoreEos ?? GENERATE_DEFAULTS.ignoreEos,
     logprobs: options.logprobs ?? -1,
+    promptLogprobs: options.promptLogprobs ?? -1,
     captureLogits: options.captureLogits ?? GENERATE_DEFAULTS.captureLogits,
     trace: options.trace ?? GENERATE_DEFAULTS.trace,
   };

@@ -24,6 +24,8 @@ export type RequestParams = {
   ignoreEos: boolean;
   /** -1 = none. */
   logprobs: number;
+  /** -1 = none. */
+  promptLogprobs: number;
   captureLogits: boolean;
   trace: boolean;
 };
@@ -59,6 +61,7 @@ export class Request {
   #tokenUs: number[] = [];
   #logits: Float32Array[] = [];
   #logprobs: LogprobRecorder | undefined;
+  #promptLogprobs: LogprobRecorder | undefined;
 
   constructor(parts: RequestParts) {
     this.#parts = parts;
@@ -69,6 +72,8 @@ export class Request {
     this.#sampler.observe(parts.sequence.tokens(0, parts.sequence.length), false);
     if (parts.params.logprobs >= 0)
       this.#logprobs = new LogprobRecorder(parts.params.logprobs, parts.tokenBytes);
+    if (parts.params.promptLogprobs >= 0)
+      this.#promptLogprobs = new LogprobRecorder(parts.params.promptLogprobs, parts.tokenBytes);
     if (parts.params.stop.length > 0) this.#stops = new StopStrings(parts.params.stop);
   }
 
@@ -84,6 +89,18 @@ export class Request {
   addStep(costs: StepCosts, startedUs: number): void {
     this.#startedUs ??= startedUs;
     addCosts(this.costs, costs);
+  }
+
+  /** Takes the logits [rows * vocabSize] behind the prompt tokens computed last, where they were asked for. */
+  score(logits: Float32Array): void {
+    const { sequence, params } = this;
+    const { vocabSize } = this.#parts;
+    if (params.promptLogprobs < 0 || sequence.scored >= sequence.promptLength) return;
+    for (let at = 0; at < logits.length; at += vocabSize) {
+      sequence.scored++;
+      const [next] = sequence.tokens(sequence.scored, sequence.promptLength);
+      if (next !== undefined) this.#promptLogprobs?.add(logits.subarray(at, at + vocabSize), next);
+    }
   }
 
   /** Takes the logits behind the last token [vocabSize], chooses the next token, decides whether it is the last. */
@@ -158,6 +175,7 @@ export class Request {
       experts: this.costs.experts,
       devices: deviceStats(this.costs, this.#parts.hasGpu),
       ...(this.#logprobs ? { logprobs: this.#logprobs.all } : {}),
+      ...(this.#promptLogprobs ? { promptLogprobs: this.#promptLogprobs.all } : {}),
       ...(params.captureLogits ? { logits: joined(this.#logits, this.#parts.vocabSize) } : {}),
       ...(this.routing ? { routing: this.routing.record() } : {}),
       ...(params.trace ? { trace: this.trace } : {}),

@@ -104,6 +104,8 @@ export type GenerateResult = {
   devices: DeviceStats;
   /** With `logprobs`: one entry per generated token. */
   logprobs?: TokenLogprob[];
+  /** With `promptLogprobs`: one entry per prompt token but the first. */
+  promptLogprobs?: TokenLogprob[];
   /** With `captureLogits`: one row of the vocabulary per generated token. */
   logits?: { rows: number; vocabSize: number; values: Float32Array };
   /** With `recordRouting`. */

@@ -18,6 +18,8 @@ export class Sequence {
   cached = 0;
   /** Takes blocks that others computed. Off where every token must pass through a step (recorded routing). */
   reusesBlocks = true;
+  /** Prompt tokens whose logits were taken; Infinity where nobody asks for them. */
+  scored = Infinity;
   /** Set while the reader lags: the sequence keeps its blocks and takes no part in steps. */
   paused = false;
   #tokens: Int32Array;
@@ -68,6 +70,13 @@ export class Sequence {
 
   append(tokenId: number): void {
     this.#tokens[this.#length++] = tokenId;
+  }
+
+  /** Logits rows that are needed of the next `count` tokens; they belong to the last ones of them. */
+  logitRows(count: number): number {
+    const end = this.computed + count;
+    if (this.scored < this.promptLength) return Math.max(0, end - Math.max(this.computed, this.scored));
+    return end === this.length ? 1 : 0;
   }
 
   /** `count` more tokens were computed. */

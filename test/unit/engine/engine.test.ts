@@ -47,6 +47,24 @@ describe('Engine', () => {
     );
   });
 
+  it('scores each prompt token once, also where blocks run out and sequences are computed anew', () => {
+    const harness = new Harness({ maxBatchTokens: 40, blocks: 7, maxContext: 140, maxSequences: 3 });
+    const prompts = [60, 1, 33, 90].map((length, index) => prompt(length, index));
+    prompts.forEach((ids, index) => {
+      harness.add(index + 1, ids, { maxTokens: 40, promptLogprobs: 1 });
+    });
+    harness.run();
+    expect([...harness.errors]).toEqual([]);
+    prompts.forEach((ids, index) => {
+      const result = harness.results.get(index + 1);
+      expect(result?.tokenIds).toEqual(toyAnswer(ids, 40));
+      expect(result?.promptLogprobs?.map(({ tokenId }) => tokenId)).toEqual(ids.slice(1));
+      // Each is told beside what the model would have said in its place.
+      const likeliest = ids.slice(1).map((_, i) => toyAnswer(ids.slice(0, i + 1), 1)[0]);
+      expect(result?.promptLogprobs?.map(({ top }) => top[0]?.tokenId)).toEqual(likeliest);
+    });
+  });
+
   it('ends at an end-of-text token unless told to ignore it', () => {
     const next = (tokens: number[]) => (tokens.length === 8 ? TOY.eosId : 5);
     const result = new Harness({ next }).generate(prompt(5), { maxTokens: 10 });

@@ -152,10 +152,12 @@ export class FakeDevice implements Device {
     if (this.#awaitsExperts >= 0) throw new Error('logits before the last experts');
     if (this.#cancelled()) return { status: 'aborted', rows: 0, logits: new Float32Array(0) };
     for (const part of this.#batch.sequences) this.#store(part);
-    const wanting = this.#batch.sequences.filter((part) => part.logitRows > 0);
-    const logits = new Float32Array(wanting.length * TOY.vocabSize);
-    wanting.forEach((part, row) => {
+    const wanting = this.#batch.sequences.flatMap((part) => {
       const end = part.firstPosition + part.tokenIds.length;
+      return Array.from({ length: part.logitRows }, (_, i) => ({ part, end: end - part.logitRows + i + 1 }));
+    });
+    const logits = new Float32Array(wanting.length * TOY.vocabSize);
+    wanting.forEach(({ part, end }, row) => {
       const tokens = Array.from({ length: end }, (_, at) => this.#kv[slotOf(part.blockIds, at)] ?? -1);
       const next = this.#options.next?.(tokens) ?? toyNext(tokens);
       logits[row * TOY.vocabSize + next] = 10;
