@@ -1,143 +1,168 @@
 /**
- * The simulated device against the real engine: `node bench/validate/reality.mjs [--model DIR] [--json]` after
- * `npm run build`. Calibrates a profile of this machine from a few steps (attention and logits by tokens, experts on
- * both sides, transfers), then runs every policy for real and in simulation on the same routing, and compares prefill and
- * decode time. Prints each pair, the median error, and whether the ranking of the policies agrees. Wants an idle machine.
+ * The simulated device against the real engine: `node bench/validate/reality.mjs [--model DIR] [--link GB/s] [--json]`
+ * after `npm run build`. Calibrates a profile of this machine from two policies and a prompt of their own (see
+ * measured-times.mjs), then runs every policy for real and in simulation on the same routing, and compares prefill and
+ * decode time. Runs alternate, and of each step the least time over the repetitions counts: what else the machine does
+ * only ever adds. Prints each pair, the median error, and whether the ranking of the policies agrees.
  */
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { binding } from '../../dist/binding.js';
-import { createNativeDevice } from '../../dist/device/native.js';
 import { SimulatedDevice } from '../../dist/device/simulated.js';
-import { calibrate } from '../../dist/engine/calibrate.js';
-import { createEngine, fillDevice, nativeOptions } from '../../dist/engine/load.js';
-import { createPlanner } from '../../dist/engine/planning.js';
-import { resolveSettings } from '../../dist/engine/settings.js';
-import { weightFacts } from '../../dist/engine/weight-facts.js';
-import { openModel } from '../../dist/model/open-model.js';
 import { schedulerEntries } from '../../dist/schedule/registry.js';
 import { RecordedRouting } from '../../dist/sim/workload/recorded-routing.js';
+import { Machine, median, sum } from './machine.mjs';
 import { MeasuredTimes } from './measured-times.mjs';
 
 const { values: args } = parseArgs({
   options: {
-    model: {
-      type: 'string',
-      default: fileURLToPath(new URL('../../test/golden/fixtures/qwen3_moe', import.meta.url)),
-    },
+    model: { type: 'string', default: fileURLToPath(new URL('../../models/demo', import.meta.url)) },
+    link: { type: 'string', default: '1' },
     prompt: { type: 'string', default: '96' },
     tokens: { type: 'string', default: '48' },
+    repetitions: { type: 'string', default: '9' },
     json: { type: 'boolean', default: false },
   },
 });
-const REPEATS = 3;
-const promptTokens = Number(args.prompt);
-const answerTokens = Number(args.tokens);
+/** Real times that differ by less than this are no ranking: runs of one policy differ by as much. */
+const TIE = 0.05;
+const load = { promptTokens: Number(args.prompt), answerTokens: Number(args.tokens), seed: 0 };
+const calibration = {
+  promptTokens: Math.ceil(load.promptTokens * 0.75),
+  answerTokens: load.answerTokens,
+  seed: 1,
+};
+const repetitions = Array.from({ length: Number(args.repetitions) });
 
-const opened = openModel(args.model);
-const facts = weightFacts(opened);
-const settings = resolveSettings(
-  { model: args.model, units: 1, threadsPerUnit: 1, gpu: 'host', gpuThreads: 1, kvTokens: 1024 },
-  { spec: opened.spec, ...facts },
-  binding().cpuInfo(),
-);
-const flags = new Int32Array(new SharedArrayBuffer(64));
-const device = createNativeDevice(opened.spec, nativeOptions(settings, facts), flags);
-fillDevice(
-  device,
-  opened,
-  settings,
-  facts,
-  () => undefined,
-  () => false,
-);
-
-try {
-  const times = new MeasuredTimes(device, (watched) => run(watched, 'ndp-only'));
-  const pairs = schedulerEntries().map(({ name }) => {
-    const real = bestOf(name);
-    const simulated = simulatedRun(name, real.routing, times);
-    return { policy: name, real: figures(real), simulated: figures(simulated) };
-  });
-  report(pairs);
-} finally {
-  device.dispose();
-}
-
-/** @typedef {import('../../dist/engine/result.js').GenerateResult} GenerateResult */
+/** @typedef {import('./machine.mjs').Run} Run */
 /** @typedef {{ prefillMs: number, decodeMs: number }} Figures */
 /** @typedef {{ policy: string, real: Figures, simulated: Figures }} Pair */
+/** @typedef {{ policy: string, prefetch?: string }} Names */
 
-/** @param {any} on a device  @param {string} policy  @returns {GenerateResult} */
-function run(on, policy) {
-  const names = { policy, prefetch: 'off', cachePolicy: 'score' };
-  const profile = calibrate(device, device.info, settings.maxBatchTokens);
-  const planner = createPlanner(on.info, opened.spec, names, profile);
-  /** @type {GenerateResult | undefined} */
-  let result;
-  const engine = createEngine(on, opened, settings, planner, flags, {
-    step: (parts) => {
-      for (const part of parts) engine.acknowledge(part.id, 1);
-    },
-    finished: (_, finished) => {
-      result = finished;
-    },
-    failed: (_, error) => {
-      throw error;
-    },
+const machine = new Machine(args.model, Number(args.link));
+try {
+  report(compare());
+} finally {
+  machine.dispose();
+}
+
+/** @returns {Pair[]} */
+function compare() {
+  /** @type {Names[]} */
+  const all = [
+    ...schedulerEntries().map(({ name }) => ({ policy: name })),
+    { policy: 'balanced', prefetch: 'prefill' },
+  ];
+  // The first runs of a process are slower: code is compiled, pages are touched.
+  for (const names of all)
+    machine.run({ ...names, load: { ...load, answerTokens: Math.min(16, load.answerTokens) } });
+  /** @type {Run[]} */
+  const unitRuns = [];
+  /** @type {Run[]} */
+  const gpuRuns = [];
+  const real = all.map((names) => ({ names, runs: /** @type {Run[]} */ ([]) }));
+  for (const _ of repetitions) {
+    unitRuns.push(machine.run({ policy: 'ndp-only', load: calibration, trace: true }));
+    gpuRuns.push(machine.run({ policy: 'static-split', load: calibration, trace: true }));
+    for (const { names, runs } of real) runs.push(machine.run({ ...names, load }));
+  }
+  const times = new MeasuredTimes(machine, unitRuns, gpuRuns);
+  const coldFactor = planFactor(times, unitRuns, gpuRuns);
+  return real.map(({ names, runs }) => {
+    const { one, many } = simulated(names, runs, times).planUs;
+    times.policyPlanUs = { one: coldFactor * one, many: coldFactor * many };
+    const policy = names.prefetch === undefined ? names.policy : `${names.policy}+${names.prefetch}`;
+    return { policy, real: figures(runs), simulated: figures([simulated(names, runs, times)]) };
   });
-  const prompt = Int32Array.from({ length: promptTokens }, (_, i) => (i * 7 + 3) % opened.spec.vocabSize);
-  engine.add(0, 0, prompt, { maxTokens: answerTokens, temperature: 0, ignoreEos: true, recordRouting: true });
-  while (engine.step());
-  if (result === undefined) throw new Error('the request gave no result');
-  return result;
 }
 
-/** @param {string} policy */
-function bestOf(policy) {
-  const results = Array.from({ length: REPEATS }, () => run(device, policy));
-  return results.reduce((best, one) => (one.timings.totalMs < best.timings.totalMs ? one : best));
+/**
+ * Planning beside a simulated device finds the processor's caches as it left them; beside a real one it does not. How
+ * much longer it takes there is taken from the calibration's policies.
+ * @type {(times: MeasuredTimes, unitRuns: Run[], gpuRuns: Run[]) => number}
+ */
+function planFactor(times, unitRuns, gpuRuns) {
+  const ratios = /** @type {const} */ ([
+    ['ndp-only', unitRuns],
+    ['static-split', gpuRuns],
+  ]).map(
+    ([policy, runs]) =>
+      Math.min(...runs.map(({ planUs }) => planUs.one)) /
+      simulated({ policy }, runs, times, calibration).planUs.one,
+  );
+  return sum(ratios) / ratios.length;
 }
 
-/** @type {(policy: string, routing: GenerateResult['routing'], times: MeasuredTimes) => GenerateResult} */
-function simulatedRun(policy, routing, times) {
+/** A policy on the simulated machine, on the routing of its real runs. @type {(names: Names, runs: Run[], times: MeasuredTimes, own?: typeof load) => Run} */
+function simulated(names, runs, times, own = load) {
+  const routing = runs[0]?.result.routing;
   if (routing === undefined) throw new Error('no routing was recorded');
-  const records = new Map([[0, routing]]);
-  const source = new RecordedRouting(records, opened.spec.layers.length);
-  const options = { ...device.info, logitColumns: opened.spec.vocabSize };
-  return run(new SimulatedDevice(opened.spec, options, times, source), policy);
+  const { spec } = machine.opened;
+  const source = new RecordedRouting(new Map([[0, routing]]), spec.layers.length);
+  const options = { ...machine.device.info, logitColumns: spec.vocabSize };
+  return machine.run(
+    { ...names, load: own },
+    /** @type {any} */ (new SimulatedDevice(spec, options, times, source)),
+  );
 }
 
-/** @param {GenerateResult} result  @returns {Figures} */
-function figures({ timings }) {
-  return { prefillMs: timings.prefillMs, decodeMs: timings.decodeMs };
+/** @param {readonly Run[]} runs  @returns {Figures} */
+function figures(runs) {
+  const steps = (runs[0]?.stepUs ?? []).map(
+    (_, step) => Math.min(...runs.map(({ stepUs }) => stepUs[step] ?? 0)) / 1e3,
+  );
+  return { prefillMs: steps[0] ?? Number.NaN, decodeMs: sum(steps.slice(1)) };
 }
 
 /** @param {Pair[]} pairs */
 function report(pairs) {
-  const errors = pairs.flatMap(({ real, simulated }) => [
-    Math.abs(simulated.prefillMs / real.prefillMs - 1),
-    Math.abs(simulated.decodeMs / real.decodeMs - 1),
+  const errors = pairs.flatMap(({ real, simulated: told }) => [
+    Math.abs(told.prefillMs / real.prefillMs - 1),
+    Math.abs(told.decodeMs / real.decodeMs - 1),
   ]);
-  const sorted = errors.sort((left, right) => left - right);
-  const medianError = sorted[sorted.length >> 1] ?? Number.NaN;
-  /** @param {(pair: Pair) => Figures} of */
-  const ranking = (of) =>
-    [...pairs].sort((left, right) => of(left).decodeMs - of(right).decodeMs).map(({ policy }) => policy);
-  const real = ranking((pair) => pair.real);
-  const simulated = ranking((pair) => pair.simulated);
+  const medianError = median(errors);
+  const ranking = {
+    real: ranked(pairs, (pair) => pair.real),
+    simulated: ranked(pairs, (pair) => pair.simulated),
+    reversed: reversedPairs(pairs),
+  };
   if (args.json) {
-    console.log(JSON.stringify({ pairs, medianError, ranking: { real, simulated } }));
+    console.log(
+      JSON.stringify({ model: args.model, linkGBs: Number(args.link), load, pairs, medianError, ranking }),
+    );
     return;
   }
-  for (const { policy, real: own, simulated: told } of pairs) {
+  for (const { policy, real, simulated: told } of pairs) {
     const cell = (/** @type {number} */ ms) => ms.toFixed(2).padStart(9);
+    const error = (/** @type {number} */ share) => `${(100 * (share - 1)).toFixed(0).padStart(4)}%`;
     console.log(
-      `${policy.padEnd(14)} prefill ${cell(own.prefillMs)} real ${cell(told.prefillMs)} simulated   ` +
-        `decode ${cell(own.decodeMs)} real ${cell(told.decodeMs)} simulated (ms)`,
+      `${policy.padEnd(16)} prefill ${cell(real.prefillMs)} real ${cell(told.prefillMs)} simulated ${error(told.prefillMs / real.prefillMs)}   ` +
+        `decode ${cell(real.decodeMs)} real ${cell(told.decodeMs)} simulated ${error(told.decodeMs / real.decodeMs)} (ms)`,
     );
   }
-  console.log(`median error ${(100 * medianError).toFixed(1)}%`);
-  console.log(`ranking by decode, real:      ${real.join(' < ')}`);
-  console.log(`ranking by decode, simulated: ${simulated.join(' < ')}`);
+  console.log(
+    `median error ${(100 * medianError).toFixed(1)}%, largest ${(100 * Math.max(...errors)).toFixed(1)}%`,
+  );
+  console.log(`ranking by decode, real:      ${ranking.real.join(' < ')}`);
+  console.log(`ranking by decode, simulated: ${ranking.simulated.join(' < ')}`);
+  console.log(
+    `pairs in another order that differ by more than ${100 * TIE}%: ${ranking.reversed.join(', ') || 'none'}`,
+  );
+}
+
+/** @type {(pairs: Pair[], of: (pair: Pair) => Figures) => string[]} */
+function ranked(pairs, of) {
+  return [...pairs].sort((left, right) => of(left).decodeMs - of(right).decodeMs).map(({ policy }) => policy);
+}
+
+/** Policies that simulation puts in another order than reality, ties left out. @param {Pair[]} pairs */
+function reversedPairs(pairs) {
+  return pairs.flatMap((left) =>
+    pairs
+      .filter(
+        (right) =>
+          left.real.decodeMs < (1 - TIE) * right.real.decodeMs &&
+          left.simulated.decodeMs > right.simulated.decodeMs,
+      )
+      .map((right) => `${left.policy} / ${right.policy}`),
+  );
 }
