@@ -5,10 +5,12 @@
 import path from 'node:path';
 import type { Command } from 'commander';
 import { OptionError } from '../errors.js';
+import type { Model } from '../llm.js';
 import { createServer, type ServerOptions } from '../server/index.js';
+import { measureReadBandwidth, readBufferBytes } from './bench/machine.js';
 import type { CliContext } from './context.js';
 import { addLoadFlags, collect, type LoadFlags, loadOptions, numeric } from './flags.js';
-import { note } from './report.js';
+import { errorText, note } from './report.js';
 import { loadedLines, withModel } from './with-model.js';
 
 type ServeFlags = LoadFlags & {
@@ -27,6 +29,7 @@ type ServeFlags = LoadFlags & {
   requestTimeout?: number;
   heartbeat?: number;
   drainTimeout?: number;
+  measureBandwidth?: boolean;
 };
 
 /** Keys may come from here too, separated by commas: a command line can be read by others. */
@@ -57,6 +60,7 @@ export function addServeCommand(
     .option('--request-timeout <ms>', 'longest computation of a request', numeric('requestTimeoutMs'))
     .option('--heartbeat <ms>', 'a silent stream sends a comment after this time', numeric('heartbeatMs'))
     .option('--drain-timeout <ms>', 'longest wait for requests when ending', numeric('drainTimeoutMs'))
+    .option('--measure-bandwidth', "measure the machine's read bandwidth first, to tell the share in use")
     .action(async (flags: ServeFlags) => finish(await serveCommand(flags, context)));
 }
 
@@ -67,7 +71,8 @@ async function serveCommand(flags: ServeFlags, context: CliContext): Promise<num
   const { maxSequences, kvTokens } = flags;
   const load = { ...loadOptions(flags), maxSequences, kvTokens };
   return withModel(context, load, async (model, loadMs) => {
-    const server = createServer(model, serverOptions(flags, load.model, context.env));
+    const readBandwidthGBs = flags.measureBandwidth ? readBandwidth(model, flags) : undefined;
+    const server = createServer(model, serverOptions(flags, load.model, readBandwidthGBs, context));
     const { url } = await server.listen({ host: flags.host, port: flags.port });
     for (const line of loadedLines(model, loadMs, flags)) note(context, line);
     context.stdout.write(`listening on ${url}\n`);
@@ -77,6 +82,16 @@ async function serveCommand(flags: ServeFlags, context: CliContext): Promise<num
     await server.close();
     release();
     return status;
+  });
+}
+
+/** With the threads that the model computes with, which sleep meanwhile. */
+function readBandwidth({ info }: Model, flags: ServeFlags): number {
+  return measureReadBandwidth({
+    threads: info.units * info.threadsPerUnit,
+    pinThreads: flags.pin,
+    bufferBytes: readBufferBytes(),
+    isa: info.isa,
   });
 }
 
@@ -91,8 +106,13 @@ function ended(context: CliContext): Promise<number> {
   });
 }
 
-function serverOptions(flags: ServeFlags, model: string, env: CliContext['env']): ServerOptions {
-  const fromEnvironment = (env[KEYS_VARIABLE] ?? '').split(',').filter((key) => key !== '');
+function serverOptions(
+  flags: ServeFlags,
+  model: string,
+  readBandwidthGBs: number | undefined,
+  context: CliContext,
+): ServerOptions {
+  const fromEnvironment = (context.env[KEYS_VARIABLE] ?? '').split(',').filter((key) => key !== '');
   return {
     modelName: flags.modelName ?? path.basename(path.resolve(model), '.gguf'),
     apiKeys: [...(flags.apiKey ?? []), ...fromEnvironment],
@@ -105,5 +125,8 @@ function serverOptions(flags: ServeFlags, model: string, env: CliContext['env'])
     requestTimeoutMs: flags.requestTimeout,
     heartbeatMs: flags.heartbeat,
     drainTimeoutMs: flags.drainTimeout,
+    readBandwidthGBs,
+    processMetrics: true,
+    onError: (error) => context.stderr.write(errorText(error)),
   };
 }

@@ -8,7 +8,7 @@ import { ApiError, invalidRequest } from './api-error.js';
 import type { ServerSettings } from './server-options.js';
 
 /** What the server needs of a model. */
-export type ServableModel = Pick<Model, 'info' | 'generate' | 'chat'>;
+export type ServableModel = Pick<Model, 'info' | 'generate' | 'chat' | 'stats'>;
 
 /** Characters that a token has at most: the longest of usual vocabularies have 128 (runs of spaces or signs). */
 const LONGEST_TOKEN = 128;

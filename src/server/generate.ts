@@ -6,9 +6,11 @@
 import type { GenerateResult, Generation, GenerationPart } from '../llm.js';
 import type { GenerateOptions, GenerateProgress } from '../options.js';
 import type { Admission } from './admission.js';
+import { toApiError } from './api-error.js';
 import { eventStream } from './event-stream.js';
 import type { Delivery } from './generation-parameters.js';
-import type { RequestLife } from './request-life.js';
+import type { Outcome } from './metrics.js';
+import { clientLeft, type RequestLife } from './request-life.js';
 import type { ServerSettings } from './server-options.js';
 import { type UsageBody, usageOf } from './usage.js';
 
@@ -44,8 +46,8 @@ export type Desk = {
   settings: ServerSettings;
   client: string;
   life: RequestLife;
-  /** Called once, with the answers that were completed and the error of those that were not. */
-  onEnd: (results: readonly GenerateResult[], error: unknown) => void;
+  /** Called once. */
+  onEnd: (outcome: Outcome) => void;
 };
 
 /** Rejects with what is wrong as long as nothing was sent. */
@@ -56,7 +58,8 @@ export async function respond(desk: Desk, work: Work): Promise<Response> {
     release = await admission.enter(client, work.places, life.signal);
   } catch (error) {
     life.end();
-    desk.onEnd([], error);
+    const { ageMs } = life;
+    desk.onEnd({ results: [], error, queueMs: undefined, firstPartMs: undefined, totalMs: ageMs });
     throw error;
   }
   life.limit(settings.requestTimeoutMs);
@@ -85,26 +88,28 @@ async function* answer(
   onProgress: (progress: GenerateProgress) => void,
 ): AsyncGenerator<AnswerEvent, void> {
   const results: GenerateResult[] = [];
+  const queueMs = life.ageMs;
+  let firstPartMs: number | undefined;
   let generations: Generation[] = [];
-  let failure: unknown;
+  let error: unknown;
   try {
     generations = work.start({ signal: life.signal, onProgress });
     for await (const event of merged(generations)) {
       if ('result' in event) results[event.index] = event.result;
+      else firstPartMs ??= life.ageMs;
       yield event;
     }
-  } catch (error) {
-    failure = error;
+  } catch (thrown) {
+    error = toApiError(thrown);
     throw error;
   } finally {
-    if (results.filter(Boolean).length < work.places)
-      failure ??= life.signal.reason ?? new Error('left early');
+    if (results.filter(Boolean).length < work.places) error ??= life.signal.reason ?? clientLeft();
     for (const generation of generations) generation.cancel();
     // The engine says when it has let go of an answer; only then the place is free.
     await Promise.allSettled(generations.map(({ result }) => result));
     release();
     life.end();
-    onEnd(results.filter(Boolean), failure);
+    onEnd({ results: results.filter(Boolean), error, queueMs, firstPartMs, totalMs: life.ageMs });
   }
 }
 

@@ -75,7 +75,7 @@ export function generateOptions(body: GenerationBody, maxTokens: number, choice:
 function seedOf(seed: number | null | undefined, choice: number): number | undefined {
   if (seed === null || seed === undefined) return undefined;
   const base = seed < 0 ? Number.MAX_SAFE_INTEGER + 1 + seed : seed;
-  return (base + choice) % Number.MAX_SAFE_INTEGER;
+  return base + choice <= Number.MAX_SAFE_INTEGER ? base + choice : base - choice;
 }
 
 /** The body against its schema. Throws ApiError with the first thing that is wrong. */

@@ -7,9 +7,14 @@ import { ApiError, unavailable } from './api-error.js';
 /** Not an HTTP status of anybody's answer: the client is gone. nginx writes the same number to its log. */
 const CLIENT_LEFT = 499;
 
+export function clientLeft(): ApiError {
+  return new ApiError(CLIENT_LEFT, 'The client closed the connection', { code: 'client_left' });
+}
+
 export class RequestLife {
   readonly #controller = new AbortController();
   readonly #client: AbortSignal;
+  readonly #startMs = performance.now();
   #timer: NodeJS.Timeout | undefined;
   #onClientLeft = () => this.clientLeft();
 
@@ -23,8 +28,13 @@ export class RequestLife {
     return this.#controller.signal;
   }
 
+  /** Since the request arrived. */
+  get ageMs(): number {
+    return performance.now() - this.#startMs;
+  }
+
   clientLeft(): void {
-    this.abort(new ApiError(CLIENT_LEFT, 'The client closed the connection', { code: 'client_left' }));
+    this.abort(clientLeft());
   }
 
   /** From now on the request may take this long. */

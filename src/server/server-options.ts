@@ -2,7 +2,7 @@
  * Every option of the server: its type, its default, its check. Used by server.ts, which fills the defaults in, and by
  * the serve command. Knows nothing of HTTP.
  */
-import { check, integer, text } from '../options/checks.js';
+import { callback, check, flag, integer, number, text } from '../options/checks.js';
 
 export type ServerOptions = {
   /** The name under which the model is offered. Default: its architecture. */
@@ -29,11 +29,16 @@ export type ServerOptions = {
   heartbeatMs?: number;
   /** How long closing waits for requests under way. Default 30,000. */
   drainTimeoutMs?: number;
+  /** The machine's read bandwidth in 1e9 bytes/s, where it was measured: /v1/stats then tells the share that is used. */
+  readBandwidthGBs?: number;
+  /** Adds figures of the whole process to /metrics; for one server of a process. Default false. */
+  processMetrics?: boolean;
+  /** Told of errors that are the server's own (status 500). Default: a warning of the process. */
+  onError?: (error: unknown) => void;
 };
 
-export type ServerSettings = Required<Omit<ServerOptions, 'allowedHosts'>> & {
-  allowedHosts: readonly string[] | undefined;
-};
+export type ServerSettings = Required<Omit<ServerOptions, 'allowedHosts' | 'readBandwidthGBs'>> &
+  Pick<ServerOptions, 'allowedHosts' | 'readBandwidthGBs'>;
 
 export const SERVER_DEFAULTS = {
   maxBodyBytes: 2 * 2 ** 20,
@@ -44,6 +49,8 @@ export const SERVER_DEFAULTS = {
   requestTimeoutMs: 600_000,
   heartbeatMs: 5000,
   drainTimeoutMs: 30_000,
+  processMetrics: false,
+  onError: (error: unknown) => process.emitWarning(error instanceof Error ? error : String(error)),
 } as const;
 
 /** setTimeout takes no longer ones. */
@@ -66,6 +73,9 @@ const checks = {
   requestTimeoutMs: integer(1, LONGEST_MS),
   heartbeatMs: integer(1, LONGEST_MS),
   drainTimeoutMs: integer(0, LONGEST_MS),
+  readBandwidthGBs: number('a number > 0', (value) => value > 0 && value < Infinity),
+  processMetrics: flag,
+  onError: callback,
 } satisfies { [Name in keyof Required<ServerOptions>]: unknown };
 
 const THIS_MACHINE = ['localhost', '127.0.0.1', '[::1]'];

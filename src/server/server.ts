@@ -15,6 +15,8 @@ import { Admission } from './admission.js';
 import { type ServableModel, ServedModel } from './answers.js';
 import { unavailable } from './api-error.js';
 import { createApp } from './app.js';
+import { LatencyWindow } from './latency-window.js';
+import { Metrics } from './metrics.js';
 import type { RequestLife } from './request-life.js';
 import { resolveServerOptions, type ServerOptions, type ServerSettings } from './server-options.js';
 
@@ -42,6 +44,8 @@ export class InferenceServer implements AsyncDisposable {
       served,
       settings: this.#settings,
       admission: this.#admission,
+      metrics: new Metrics(model, this.#admission, this.#settings.processMetrics),
+      latencies: new LatencyWindow(),
       lives: this.#lives,
     });
     this.fetch = async (request) => app.fetch(request);

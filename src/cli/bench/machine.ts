@@ -1,6 +1,6 @@
 /**
  * The machine's side of a benchmark: its ceilings, measured by the addon with as many threads as the model computes
- * with, and the process's memory. Called by the bench command while the model's own threads sleep.
+ * with, and the process's memory. Called by the bench and serve commands while the model's own threads sleep.
  */
 import { readFileSync } from 'node:fs';
 import { binding, type NativeCeilingOptions } from '../../binding.js';
@@ -23,10 +23,15 @@ export function readBufferBytes(
   return Math.floor(Math.min(Math.max(LEAST_BUFFER_BYTES, 3 * cacheBytes), freeBytes / 3));
 }
 
+/** The read bandwidth alone, 1e9 bytes/s. */
+export function measureReadBandwidth(settings: CeilingSettings): number {
+  return binding().measureCeiling({ ...settings, kind: 'read', timeMs: READ_MS });
+}
+
 /** All ceilings once: about a second. The scalar table has no peak of its own: its figures are 0. */
 export function measureCeilings(settings: CeilingSettings): Ceilings {
   return {
-    readBandwidthGBs: binding().measureCeiling({ ...settings, kind: 'read', timeMs: READ_MS }),
+    readBandwidthGBs: measureReadBandwidth(settings),
     ...multiplyPeaks(settings),
   };
 }
