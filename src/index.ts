@@ -17,6 +17,7 @@ export {
   PromptError,
   TokenizerError,
 } from './errors.js';
+export type { ResponseFormat } from './grammar/response-format.js';
 export * from './llm.js';
 export type {
   ChatMessage,

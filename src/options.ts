@@ -4,6 +4,7 @@
  * fits the model or the machine (tpDegree <= units, vram, a prompt longer than the context) is the engine's to say.
  */
 import { OptionError } from './errors.js';
+import { isResponseFormat, type ResponseFormat } from './grammar/response-format.js';
 import {
   abortSignal,
   type Check,
@@ -120,6 +121,11 @@ export type RequestOptions = {
    * prompt is then computed as a whole, in smaller chunks. Default: none.
    */
   promptLogprobs?: number;
+  /**
+   * Form that the answer is held to, token by token; it ends by itself when nothing may follow. Cut short by
+   * `maxTokens` it is a beginning of that form. Default: free text.
+   */
+  responseFormat?: ResponseFormat;
   /** Keeps the logits row of each generated token in the result. */
   captureLogits?: boolean;
   /** Keeps the experts each computed token was routed to in the result. */
@@ -238,6 +244,11 @@ const generateChecks: { [Name in keyof Required<GenerateOptions>]: Check } = {
   ignoreEos: flag,
   logprobs: integer(0, 20),
   promptLogprobs: integer(0, 20),
+  responseFormat: {
+    expected:
+      '{ type: "json_schema", schema }, { type: "json_object" }, { type: "regex", pattern } or { type: "text" }',
+    holds: isResponseFormat,
+  },
   captureLogits: flag,
   recordRouting: flag,
   trace: flag,

@@ -10,7 +10,7 @@ import ts from 'typescript';
 import { isCommand, report, root } from './report.mjs';
 
 const base = ['options', 'errors'];
-const parts = ['schedule', 'placement', 'model', 'trace', ...base];
+const parts = ['schedule', 'placement', 'model', 'trace', 'grammar', ...base];
 
 /**
  * What each part of src/ may import; a part is a folder or a file of src/ without its extension.
@@ -29,10 +29,11 @@ const allowed = {
   model: ['binding', ...base],
   trace: ['device', ...base],
   binding: base,
-  options: ['errors'],
+  grammar: ['errors'],
+  options: ['errors', 'grammar'],
   errors: [],
 };
-const pure = ['schedule', 'placement'];
+const pure = ['schedule', 'placement', 'grammar'];
 
 /**
  * @typedef {{ from: string, to: string, inside: boolean, typeOnly: boolean, line: number }} Import

@@ -5,6 +5,8 @@
  */
 import type { Device } from '../device/device.js';
 import { DeviceError } from '../errors.js';
+import type { Constraint } from '../grammar/constraint.js';
+import type { ResponseFormat } from '../grammar/response-format.js';
 import type { RequestOptions } from '../options.js';
 import { Batcher, type BatchLimits, type StepEntry } from './batcher.js';
 import type { Forward, StepOutput } from './forward.js';
@@ -36,6 +38,8 @@ export type EngineParts = {
   textStream: (continuation: boolean) => TextStream;
   /** Bytes of a token's text, for log-probabilities. */
   tokenBytes: (tokenId: number) => Uint8Array;
+  /** Holds an answer to a form; `continuation` as in textStream. Throws OptionError. */
+  constrain: (format: ResponseFormat, continuation: boolean) => Constraint | undefined;
   /** One flag per slot; other than 0: cancelled. */
   cancelFlags: Int32Array;
   /** Left out where nobody watches. */
@@ -102,6 +106,7 @@ export class Engine {
       routing: options.recordRouting
         ? new RoutingRecorder(sequence, forward.moeLayers, numExperts, topK)
         : undefined,
+      constraint: options.responseFormat && this.#parts.constrain(options.responseFormat, continuation),
       units: device.info.units,
       hasGpu: device.info.gpu !== 'off',
       arrivedUs: device.nowUs(),
@@ -166,12 +171,19 @@ export class Engine {
       requests.push(request);
       request.addStep(output.costs, startUs);
       request.score(rows);
-      if (sequence.pending === 0) request.accept(rows.subarray(rows.length - vocabSize), device.nowUs());
+      if (sequence.pending > 0) return;
+      try {
+        request.accept(rows.subarray(rows.length - vocabSize), device.nowUs());
+      } catch (error) {
+        // The others of the step go on.
+        this.#failOne(request, error);
+      }
     });
     if (row !== output.rows) throw new DeviceError(`the step gave ${output.rows} rows of logits, not ${row}`);
     this.#trace(requests, startUs, computedUs);
-    const over = requests.filter((request) => request.finishReason !== undefined);
-    this.#emit(requests);
+    const alive = requests.filter(({ id }) => this.#requests.has(id));
+    const over = alive.filter((request) => request.finishReason !== undefined);
+    this.#emit(alive);
     this.#close(over);
   }
 

@@ -5,6 +5,7 @@
  */
 import { binding, type NativeDeviceOptions } from '../binding.js';
 import { createNativeDevice, type LoadableDevice } from '../device/native.js';
+import { Constraints } from '../grammar/constraint.js';
 import type { ModelSpec } from '../model/model-spec.js';
 import { type OpenedModel, openModel } from '../model/open-model.js';
 import { Rope } from '../model/rope.js';
@@ -127,6 +128,12 @@ export function createEngine(
   telemetry?: Telemetry,
 ): Engine {
   const ropes = spec.ropes.map((rope) => new Rope(rope));
+  const constraints = new Constraints({
+    vocabSize: spec.vocabSize,
+    eosIds: generation.eosTokenIds,
+    bytesOf: (id) => (tokenizer.isSpecial(id) ? new Uint8Array(0) : tokenizer.tokenBytes(id)),
+    droppedSpaces: tokenizer.droppedSpaces,
+  });
   const dependsOnLength = ropes.some((rope) => rope.dependsOnLength);
   const { numExperts, topK } = moeShape(spec);
   const { maxContext, kvBlocks, maxBatchTokens, maxSequences } = settings;
@@ -150,6 +157,7 @@ export function createEngine(
       sampling: generation.sampling,
       textStream: (continuation) => tokenizer.decodeStream({ continuation }),
       tokenBytes: (id) => tokenizer.tokenBytes(id),
+      constrain: (format, continuation) => constraints.create(format, continuation),
       cancelFlags,
       telemetry,
     },

@@ -3,6 +3,7 @@
  * knows when it is over, keeps its books. Made and driven by engine.ts. Knows nothing of batching or devices.
  */
 
+import type { Constraint } from '../grammar/constraint.js';
 import type { GenerateProgress } from '../options.js';
 import type { TraceSpan } from '../trace/chrome.js';
 import { addCosts, deviceStats, noCosts, type StepCosts, timings } from './accounting.js';
@@ -39,6 +40,8 @@ export type RequestParts = {
   /** Bytes of a token's text. */
   tokenBytes: (tokenId: number) => Uint8Array;
   routing: RoutingRecorder | undefined;
+  /** Which tokens may come next; undefined: all. */
+  constraint: Constraint | undefined;
   units: number;
   hasGpu: boolean;
   arrivedUs: number;
@@ -103,19 +106,26 @@ export class Request {
     }
   }
 
-  /** Takes the logits behind the last token [vocabSize], chooses the next token, decides whether it is the last. */
+  /**
+   * Takes the logits behind the last token [vocabSize], chooses the next token, decides whether it is the last.
+   * Throws PromptError where the response format leaves no token.
+   */
   accept(logits: Float32Array, nowUs: number): void {
     const { params, sequence } = this;
-    const tokenId = this.#sampler.sample(logits);
+    const { constraint } = this.#parts;
+    const tokenId = this.#sampler.sample(logits, constraint?.mask());
     if (params.captureLogits) this.#logits.push(logits.slice());
     this.#logprobs?.add(logits, tokenId);
     sequence.append(tokenId);
     this.#sampler.observe([tokenId], true);
     this.#tokenUs.push(nowUs);
-    if (this.#parts.eosIds.has(tokenId) && !params.ignoreEos) this.finish('eos');
+    const isEnd = this.#parts.eosIds.has(tokenId);
+    if (isEnd && (constraint !== undefined || !params.ignoreEos)) this.finish('eos');
     else this.#read(this.#parts.text.push(tokenId));
+    if (!isEnd) constraint?.accept(tokenId);
     if (this.finishReason !== undefined) return;
-    if (sequence.generated >= params.maxTokens) this.finish('length');
+    if (constraint?.isOver) this.finish('eos');
+    else if (sequence.generated >= params.maxTokens) this.finish('length');
     else if (sequence.isFull) this.finish('context');
   }
 

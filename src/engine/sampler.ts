@@ -4,6 +4,7 @@
  * a heap. Called by the engine for each row of a step. The same seed and logits give the same tokens everywhere.
  */
 import { randomBytes } from 'node:crypto';
+import { LogitMask } from './logit-mask.js';
 import { Penalties, type PenaltyParams } from './penalties.js';
 import { TopSelection } from './top-selection.js';
 
@@ -29,6 +30,7 @@ export class Sampler {
   #random: () => number;
   #penalties: Penalties;
   #top = new TopSelection();
+  #mask = new LogitMask();
 
   constructor(params: SamplingParams) {
     this.params = params;
@@ -41,9 +43,13 @@ export class Sampler {
     this.#penalties.observe(tokenIds, generated);
   }
 
-  /** The next token for `logits` [vocabSize], which stay as they are. Equal logits: the lowest id wins. */
-  sample(logits: Float32Array): number {
-    const row = this.#penalties.apply(logits);
+  /**
+   * The next token for `logits` [vocabSize], which stay as they are. Equal logits: the lowest id wins. Only tokens
+   * whose bit is set in `allowed` are chosen, where it is given.
+   */
+  sample(logits: Float32Array, allowed?: Uint32Array): number {
+    const penalised = this.#penalties.apply(logits);
+    const row = allowed === undefined ? penalised : this.#mask.apply(penalised, allowed);
     const { temperature, topK, topP, minP } = this.params;
     if (temperature === 0 || topK === 1) return argmax(row);
     if (topK > 0 && topK < row.length) {

@@ -93,6 +93,16 @@ export class Tokenizer {
     return tokenBytes(this.#pieces, token);
   }
 
+  /**
+   * Spaces that decoding drops at the start of a text. Undefined where the decoder has no form by which each token
+   * has its own bytes, so that tokenBytes does not add up to the text.
+   */
+  get droppedSpaces(): number | undefined {
+    if (this.#pieces === undefined) return undefined;
+    const { content, count } = this.#pieces.stripStart;
+    return content === ' ' ? count : 0;
+  }
+
   tokenId(text: string): number | undefined {
     return this.#hub.token_to_id(text);
   }

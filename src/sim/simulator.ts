@@ -172,6 +172,7 @@ class Simulation {
         sampling: {},
         textStream: () => ({ push: () => '', flush: () => '' }),
         tokenBytes: () => new Uint8Array(0),
+        constrain: () => undefined,
         cancelFlags: new Int32Array(requests.length + 1),
       },
       {

@@ -1,6 +1,6 @@
 /** The public face over a real worker and the native device: requests, streams, cancelling, disposal. */
 import { afterEach, describe, expect, it } from 'vitest';
-import type { GenerateProgress, LoadOptions, LoadProgress, Model } from '../../src/index.js';
+import type { GenerateProgress, LoadOptions, LoadProgress, Model, ResponseFormat } from '../../src/index.js';
 import { golden, goldenFolder, goldenPrompts, nearmoe } from './built.js';
 
 const open: Model[] = [];
@@ -147,6 +147,62 @@ describe('generate', () => {
       expect(cached).toEqual([0, 96, 64]);
     },
   );
+
+  it.each([{ gpu: 'off' }, { gpu: 'host', vram: '40KB' }] as const)(
+    'holds answers to their forms, each beside others ($gpu)',
+    async (options) => {
+      const model = await load('qwen3_moe', { ...options, maxSequences: 6 });
+      const schema = {
+        type: 'object',
+        properties: {
+          n: { type: 'integer', minimum: 1, maximum: 500 },
+          s: { type: 'string', maxLength: 12 },
+        },
+        required: ['n', 's'],
+      };
+      const formats: ResponseFormat[] = [
+        { type: 'json_schema', schema },
+        { type: 'regex', pattern: '[a-f]{4}-\\d{3}' },
+        { type: 'json_object' },
+        { type: 'text' },
+      ];
+      const request = { temperature: 1, maxTokens: 100, ignoreEos: true };
+      const run = (responseFormat: ResponseFormat, seed: number) =>
+        model.generate('Hello', { ...request, responseFormat, seed }).result;
+      const together = await Promise.all(
+        [1, 2, 3].flatMap((seed) => formats.map((format) => run(format, seed))),
+      );
+      for (const [index, result] of together.entries()) {
+        const format = formats[index % formats.length] ?? { type: 'text' };
+        if (format.type === 'json_schema') {
+          expect(JSON.parse(result.text)).toEqual({
+            n: expect.any(Number),
+            s: expect.stringMatching(/^.{0,12}$/su),
+          });
+          expect(result.finishReason).toBe('eos');
+        }
+        if (format.type === 'regex') expect(result.text).toMatch(/^[a-f]{4}-\d{3}$/);
+        if (format.type === 'json_object') expect(result.text[0]).toBe('{');
+        if (format.type === 'text') expect(result.finishReason).toBe('length');
+        const alone = await run(format, 1 + Math.floor(index / formats.length));
+        expect(alone.tokenIds).toEqual(result.tokenIds);
+      }
+    },
+  );
+
+  it('refuses forms that it cannot hold answers to', async () => {
+    const model = await load();
+    expect(() => model.generate('x', { responseFormat: { type: 'xml' } as never })).toThrow(
+      nearmoe.OptionError,
+    );
+    const refused = model.generate('x', {
+      responseFormat: { type: 'json_schema', schema: { type: 'array', uniqueItems: true } },
+    });
+    await expect(refused.result).rejects.toMatchObject({
+      code: 'ERR_OPTION',
+      option: 'responseFormat.schema.uniqueItems',
+    });
+  });
 
   it('gives the same text for the same seed, with logits and routing where asked', async () => {
     const model = await load();

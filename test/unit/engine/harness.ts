@@ -79,6 +79,7 @@ export class Harness {
       sampling: {},
       textStream: () => ({ push: (id) => (id === TOY.eosId ? '' : toyText([id])), flush: () => '' }),
       tokenBytes: (id) => new TextEncoder().encode(toyText([id])),
+      constrain: () => undefined,
       cancelFlags: this.cancelFlags,
       ...options.engine,
     };
