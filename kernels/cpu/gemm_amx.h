@@ -9,8 +9,6 @@
 namespace nearmoe {
 namespace {
 
-constexpr size_t kAmxTokens = 5;  // fewer are faster with dot product instructions
-
 struct alignas(64) TileConfig {
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
   uint16_t column_bytes[16] = {};
@@ -112,6 +110,14 @@ static void gemm_amx(const PackedMatrix& w, const ActView& x, float* y, size_t l
   }
   _tile_release();
 }
+
+struct AmxGemm {
+  static constexpr size_t kLeastTokens = 5;  // fewer are faster with dot product instructions
+  template <class Q>
+  NEARMOE_INLINE void run(const PackedMatrix& w, const ActView& x, float* y, size_t ldy) {
+    gemm_amx<Q>(w, x, y, ldy);
+  }
+};
 
 }  // namespace
 }  // namespace nearmoe

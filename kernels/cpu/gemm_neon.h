@@ -239,5 +239,13 @@ static void gemm(const PackedMatrix& w, const PackedLayout& layout, const ActVie
   }
 }
 
+struct NeonGemm {
+  static constexpr size_t kLeastTokens = 2;
+  template <class Q>
+  NEARMOE_INLINE void run(const PackedMatrix& w, const ActView& x, float* y, size_t ldy) {
+    gemm<Q>(w, packed_layout(*quant_format(Q::kDType), w.cols, w.col_begin), x, y, ldy);
+  }
+};
+
 }  // namespace
 }  // namespace nearmoe

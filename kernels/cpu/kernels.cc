@@ -16,10 +16,13 @@
 
 #if defined(__AMX_INT8__)
 
-#include "matmul_amx.h"
+#include "gemm_amx.h"
+#include "matmul_tiles.h"
 
 namespace nearmoe {
-const MatmulFunction kAmxMatmul = matmul;
+const MatmulFunction kAmxMatmul = [](const PackedMatrix& w, const ActView& x, float* y, size_t ldy) {
+  matmul_tiles<AmxGemm>(kAvx512Ops, w, x, y, ldy);
+};
 }  // namespace nearmoe
 
 #elif defined(__AVXVNNI__) && !defined(__AVX512F__)
@@ -32,10 +35,13 @@ const MatmulFunction kAvxvnniMatmul = matmul;
 
 #elif defined(__ARM_FEATURE_MATMUL_INT8)
 
-#include "matmul.inl.h"
+#include "gemm_neon.h"
+#include "matmul_tiles.h"
 
 namespace nearmoe {
-const MatmulFunction kI8mmMatmul = matmul;
+const MatmulFunction kI8mmMatmul = [](const PackedMatrix& w, const ActView& x, float* y, size_t ldy) {
+  matmul_tiles<NeonGemm>(kDotprodOps, w, x, y, ldy);
+};
 }  // namespace nearmoe
 
 #else

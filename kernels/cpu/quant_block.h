@@ -24,7 +24,7 @@ NEARMOE_INLINE void plane4(const uint8_t* p, VB w[8]) {
   for (int j = 0; j < 4; ++j) {
     const VB v = b_load(p + 64 * j);
     w[j] = b_and(v, nibble);
-    w[j + 4] = b_and(b_shr(v, 4), nibble);
+    w[j + 4] = kByteShifts ? b_shr(v, 4) : b_and(b_shr(v, 4), nibble);
   }
 }
 

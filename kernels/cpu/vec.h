@@ -3,7 +3,8 @@
 // Everything has internal linkage, since these headers are compiled once per ISA.
 //
 // Dot products take weights as bytes in "dot form": unsigned codes up to 127 as they are, and 8-bit codes
-// (kWide) as unsigned bytes or, where kWideSigned is true, as signed bytes (code - 128).
+// (kWide) as unsigned bytes or, where kWideSigned is true, as signed bytes (code - 128). Shifts of VB work on
+// bytes where kByteShifts is true, else on 16-bit words, and the caller masks what crosses a byte.
 #pragma once
 
 #include <cmath>

@@ -21,6 +21,7 @@ constexpr size_t kDotTokens = 2;
 constexpr bool kWideSigned = true;  // 255 * 127 * 2 would saturate 16 bits
 constexpr size_t kDotTokens = 1;
 #endif
+constexpr bool kByteShifts = false;
 constexpr int kGemmTokens = 4;
 constexpr int kAttentionRows = 2;
 constexpr int kFloatGroups = 1, kFloatTokens = 4;

@@ -11,9 +11,10 @@ using VI = __m512i;
 using VB = __m512i;
 
 constexpr bool kWideSigned = false;  // vpdpbusd takes any unsigned byte
-constexpr int kGemmTokens = 16;      // tokens whose accumulators stay in registers beside 8 weight vectors
-constexpr size_t kDotTokens = 4;     // dot product chains side by side
-constexpr int kAttentionRows = 8;    // query rows x 32 keys of accumulators
+constexpr bool kByteShifts = false;
+constexpr int kGemmTokens = 16;    // tokens whose accumulators stay in registers beside 8 weight vectors
+constexpr size_t kDotTokens = 4;   // dot product chains side by side
+constexpr int kAttentionRows = 8;  // query rows x 32 keys of accumulators
 constexpr int kFloatGroups = 2, kFloatTokens = 12;  // float GEMM register tile
 
 NEARMOE_INLINE __mmask16 first_lanes(size_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
@@ -110,7 +111,6 @@ NEARMOE_INLINE VB b_and(VB a, VB b) { return _mm512_and_si512(a, b); }
 NEARMOE_INLINE VB b_or(VB a, VB b) { return _mm512_or_si512(a, b); }
 NEARMOE_INLINE VB b_xor(VB a, VB b) { return _mm512_xor_si512(a, b); }
 NEARMOE_INLINE VB b_sub(VB a, VB b) { return _mm512_sub_epi8(a, b); }
-/// Shifts 16-bit words; the caller masks what crosses a byte.
 NEARMOE_INLINE VB b_shr(VB a, unsigned n) { return _mm512_srli_epi16(a, n); }
 NEARMOE_INLINE VB b_shl(VB a, unsigned n) { return _mm512_slli_epi16(a, n); }
 /// table[index] for indices below 16.

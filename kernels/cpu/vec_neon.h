@@ -19,6 +19,7 @@ struct VB {
 };
 
 constexpr bool kWideSigned = true;
+constexpr bool kByteShifts = true;
 constexpr size_t kDotTokens = 1;
 constexpr int kGemmTokens = 2;                     // of the table without SDOT; the others have gemm_neon.h
 constexpr int kAttentionRows = 2;                  // query rows x 32 keys of accumulators
@@ -209,7 +210,7 @@ NEARMOE_INLINE VB b_and(VB a, VB b) { return NEARMOE_EACH2(vandq_u8, a, b); }
 NEARMOE_INLINE VB b_or(VB a, VB b) { return NEARMOE_EACH2(vorrq_u8, a, b); }
 NEARMOE_INLINE VB b_xor(VB a, VB b) { return NEARMOE_EACH2(veorq_u8, a, b); }
 NEARMOE_INLINE VB b_sub(VB a, VB b) { return NEARMOE_EACH2(vsubq_u8, a, b); }
-/// Shift bytes, so that nothing crosses one; callers mask for the ISAs that shift words.
+/// Nothing crosses a byte.
 NEARMOE_INLINE VB b_shl(VB v, unsigned n) {
   const int8x16_t count = vdupq_n_s8(static_cast<int8_t>(n));
   return {vshlq_u8(v.a, count), vshlq_u8(v.b, count), vshlq_u8(v.c, count), vshlq_u8(v.d, count)};
