@@ -20,9 +20,10 @@
 #include "matmul_tiles.h"
 
 namespace nearmoe {
-const MatmulFunction kAmxMatmul = [](const PackedMatrix& w, const ActView& x, float* y, size_t ldy) {
+static void matmul(const PackedMatrix& w, const ActView& x, float* y, size_t ldy) {
   matmul_tiles<AmxGemm>(kAvx512Ops, w, x, y, ldy);
-};
+}
+const MatmulFunction kAmxMatmul = matmul;
 }  // namespace nearmoe
 
 #elif defined(__AVXVNNI__) && !defined(__AVX512F__)
@@ -39,9 +40,10 @@ const MatmulFunction kAvxvnniMatmul = matmul;
 #include "matmul_tiles.h"
 
 namespace nearmoe {
-const MatmulFunction kI8mmMatmul = [](const PackedMatrix& w, const ActView& x, float* y, size_t ldy) {
+static void matmul(const PackedMatrix& w, const ActView& x, float* y, size_t ldy) {
   matmul_tiles<NeonGemm>(kDotprodOps, w, x, y, ldy);
-};
+}
+const MatmulFunction kI8mmMatmul = matmul;
 }  // namespace nearmoe
 
 #else

