@@ -54,7 +54,8 @@ export type NativeCeilingOptions = {
 };
 
 /** Columns of one row of the load table (Float64Array). */
-export const LOAD_COLUMNS = 9; // role, layer, expert, file, offsetBytes, dtype, rows, cols, quantised dtype or -1
+/** role, layer, expert or head, file, offsetBytes, dtype, rows, cols, quantised dtype or -1, row stride, transposed */
+export const LOAD_COLUMNS = 11;
 
 /** Columns of one entry of the plan (Int32Array), after a head of [layer, count]. */
 export const PLAN_COLUMNS = 4; // expert, place, slot, transfer

@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint32_t kMaxThreads = 1024;
 constexpr uint32_t kMaxTokens = 1U << 16;
-constexpr uint32_t kLoadColumns = 9;
+constexpr uint32_t kLoadColumns = 11;
 
 DeviceOptions read_options(const args::Fields& fields) {
   static constexpr const char* kGpu[] = {"off", "host", "cuda", "emulated"};
@@ -65,6 +65,8 @@ std::vector<LoadRow> read_load_table(Napi::Env env, const Napi::Float64Array& ta
     row.cols = static_cast<uint32_t>(in_range(v[7], 1, 4e9));
     const double quantised = in_range(v[8], -1, kNumDTypes - 1);
     if (quantised >= 0) row.quantised = static_cast<DType>(quantised);
+    row.row_stride = static_cast<uint32_t>(in_range(v[9], 1, 1e6));
+    row.transposed = in_range(v[10], 0, 1) != 0;
     rows.push_back(row);
   }
   return rows;

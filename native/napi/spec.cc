@@ -23,11 +23,21 @@ RopeSpec read_rope(const Fields& fields) {
   return rope;
 }
 
+LatentSpec read_latent(const Fields& fields) {
+  LatentSpec spec;
+  spec.query_rank = fields.integer("queryRank", 0, kMaxSize);
+  spec.key_value_rank = fields.integer("keyValueRank", 1, kMaxSize);
+  spec.nope_dim = fields.integer("nopeHeadDim", 1, kMaxSize);
+  spec.rope_dim = fields.integer("ropeHeadDim", 2, kMaxSize);
+  spec.value_dim = fields.integer("valueHeadDim", 1, kMaxSize);
+  return spec;
+}
+
 AttentionSpec read_attention(Napi::Env env, const Fields& fields, uint32_t num_ropes) {
   AttentionSpec spec;
-  static constexpr const char* kKinds[] = {"gqa"};
+  static constexpr const char* kKinds[] = {"gqa", "mla"};
   static constexpr const char* kNorms[] = {"none", "head", "full"};
-  fields.choice("kind", kKinds);
+  spec.is_latent = fields.choice("kind", kKinds) == 1;
   spec.num_heads = fields.integer("numHeads", 1, kMaxSize);
   spec.num_kv_heads = fields.integer("numKvHeads", 1, kMaxSize);
   spec.head_dim = fields.integer("headDim", 1, kMaxSize);
@@ -39,6 +49,13 @@ AttentionSpec read_attention(Napi::Env env, const Fields& fields, uint32_t num_r
   spec.sliding_window = fields.integer("slidingWindow", 0, UINT32_MAX);
   spec.rope = static_cast<int32_t>(fields.number("rope", -1, static_cast<double>(num_ropes) - 1));
   if (fields.has("sinks")) spec.sinks = fields.boolean("sinks");
+  if (spec.is_latent) {
+    spec.latent = read_latent(fields.object("latent"));
+    if (spec.head_dim != spec.latent.nope_dim + spec.latent.rope_dim || spec.num_kv_heads != 1)
+      args::fail(env, "`headDim` is not `nopeHeadDim` + `ropeHeadDim`, or `numKvHeads` is not 1");
+    if (uint64_t{spec.num_heads} * spec.latent.value_dim > kMaxSize)
+      args::fail(env, "`numHeads` x `valueHeadDim` is too large");
+  }
   if (spec.num_heads % spec.num_kv_heads != 0)
     args::fail(env, "`numHeads` is not a multiple of `numKvHeads`");
   if (uint64_t{spec.num_heads} * spec.head_dim > kMaxSize)

@@ -34,12 +34,37 @@ size_t largest_stride(size_t cols) {
   return std::max(activation_stride(ActFormat::F32, cols), activation_stride(ActFormat::Q8, cols));
 }
 
+/// The largest of each size over all layers.
+LatentSpec max_latent(const ModelSpec& spec) {
+  LatentSpec most;
+  for (const LayerSpec& layer : spec.layers) {
+    const LatentSpec& latent = layer.attention.latent;
+    most.query_rank = std::max(most.query_rank, latent.query_rank);
+    most.key_value_rank = std::max(most.key_value_rank, latent.key_value_rank);
+    most.nope_dim = std::max(most.nope_dim, latent.nope_dim);
+    most.rope_dim = std::max(most.rope_dim, latent.rope_dim);
+  }
+  return most;
+}
+
+void take_latent(Layout& layout, RankScratch& scratch, const ModelSpec& spec) {
+  const LatentSpec most = max_latent(spec);
+  if (most.key_value_rank == 0) return;
+  size_t rows = kLatentRows;
+  for (const LayerSpec& layer : spec.layers) rows = std::max<size_t>(rows, layer.attention.num_heads);
+  layout.take(scratch.latent, size_t{most.query_rank} + most.row_size());
+  layout.take(scratch.latent_query, rows * most.row_size());
+  layout.take(scratch.latent_out, rows * most.key_value_rank);
+  layout.take(scratch.latent_in, kLatentRows * largest_stride(std::max(most.nope_dim, most.key_value_rank)));
+}
+
 void take_scratch(Layout& layout, RankScratch& scratch, const ModelSpec& spec, size_t max_tokens) {
   const size_t hidden = spec.hidden_size;
   const size_t intermediate = std::max<size_t>(spec.max_intermediate(), 1);
   layout.take(scratch.hidden, kPrivateTokens * hidden);
   layout.take_input(scratch.input, kPrivateTokens, hidden);
-  layout.take(scratch.output_in, max_tokens * largest_stride(spec.max_q_size()));
+  layout.take(scratch.output_in, max_tokens * largest_stride(spec.max_out_size()));
+  take_latent(layout, scratch, spec);
   layout.take(scratch.head, 2 * size_t{spec.max_q_size()});
   layout.take(scratch.gate, kFfnTile * intermediate);
   layout.take(scratch.up, kFfnTile * intermediate);
@@ -64,7 +89,8 @@ Status Buffers::allocate(const ModelSpec& spec, const Topology& topology, uint32
     layout.take_input(input, tokens, hidden_size);
     layout.take(qkv, size_t{tokens} * spec.max_qkv_size());
     layout.take(query, size_t{tokens} * spec.max_q_size());
-    layout.take(attention, size_t{tokens} * spec.max_q_size());
+    layout.take(attention, size_t{tokens} * spec.max_out_size());
+    layout.take(query_latents, size_t{tokens} * largest_stride(max_latent(spec).query_rank));
     for (float*& partial : attention_partials) layout.take(partial, tokens * hidden_size);
     for (float*& partial : ffn_partials) layout.take(partial, tokens * hidden_size);
     if (topology.gpu_lane) layout.take(contributions, pairs * topology.max_group_ranks() * hidden_size);

@@ -18,6 +18,8 @@ namespace nearmoe {
 inline constexpr uint32_t kPrivateTokens = 4;
 /// Tokens of one expert computed at a time; bounds scratch so that it stays in a core's L2 cache.
 inline constexpr uint32_t kFfnTile = 64;
+/// (token, head) pairs of latent attention at a time, unless a token alone has more heads.
+inline constexpr uint32_t kLatentRows = 64;
 
 /// A token's normalised hidden state, as floats and prepared in each activation format that a consumer wants.
 struct LayerInput {
@@ -31,6 +33,10 @@ struct RankScratch {
   float* hidden = nullptr;                        ///< [kPrivateTokens][H]
   LayerInput input;                               ///< for kPrivateTokens
   std::byte* output_in = nullptr;                 ///< prepared attention output of the rank's columns, [T]
+  float* latent = nullptr;                        ///< a compressed query, then a latent row
+  float* latent_query = nullptr;                  ///< [rows][latent row]: queries that meet latents
+  float* latent_out = nullptr;                    ///< [rows][key_value_rank]: weighted latents
+  std::byte* latent_in = nullptr;                 ///< prepared parts of one head, [kLatentRows]
   float* head = nullptr;                          ///< one key and one value head
   float* gate = nullptr;                          ///< [kFfnTile][I]
   float* up = nullptr;                            ///< [kFfnTile][I]
@@ -54,7 +60,8 @@ struct Buffers {
   LayerInput input;                        ///< shared
   float* qkv = nullptr;                    ///< [T][max qkv size]
   float* query = nullptr;                  ///< [T][max q size], normalised and rotated
-  float* attention = nullptr;              ///< [T][max q size]
+  std::byte* query_latents = nullptr;      ///< prepared compressed queries, [T]
+  float* attention = nullptr;              ///< [T][max out size]
   std::vector<float*> attention_partials;  ///< per dense rank [T][H]
   std::vector<float*> ffn_partials;        ///< per dense rank [T][H]
   float* contributions = nullptr;          ///< [pairs][max group ranks][H]; GPU lane only

@@ -40,7 +40,8 @@ Forward::Forward(const ModelSpec& spec, const WeightStore& store, const OpTable&
   barrier_.reset(topology_.dense_ranks, barrier_spins);
   ffn_us_.resize(spec.layers.size() * topology_.unit_ranks());
   for (const LayerWeights& layer : weights_.layers) {
-    input_formats_.push_back(formats_of(layer.query) | formats_of(layer.key) | formats_of(layer.value));
+    input_formats_.push_back(formats_of(layer.query) | formats_of(layer.key) | formats_of(layer.value) |
+                             formats_of(layer.query_down) | formats_of(layer.latent_down));
     uint32_t ffn = formats_of(layer.dense.gate) | formats_of(layer.dense.up);
     if (layer.router.data != nullptr) ffn |= bit(layer.router.dtype);
     uint32_t experts = 0;

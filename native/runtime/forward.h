@@ -109,6 +109,13 @@ class Forward {
                       const std::vector<float>& weight, uint32_t first, float* head) const;
   void rotate(const AttentionSpec& spec, uint32_t token, float* heads, uint32_t count) const;
   void project_output(uint32_t rank, uint32_t layer);
+  void latent_attention_part(uint32_t rank, uint32_t layer);
+  void project_latents(uint32_t rank, uint32_t layer);
+  void ready_latents(uint32_t rank, uint32_t layer);
+  void rotate_latent(const AttentionSpec& spec, uint32_t token, float* part) const;
+  void attend_latents(uint32_t rank, uint32_t layer);
+  void attend_latent_tile(uint32_t rank, uint32_t layer, const StepSequence& sequence, uint32_t first,
+                          uint32_t count);
 
   void ffn_part(uint32_t rank, uint32_t layer);
   void route(uint32_t rank, uint32_t layer);

@@ -42,6 +42,7 @@ void clip(float* x, uint32_t n, float limit) {
 }  // namespace
 
 void Forward::attention_part(uint32_t rank, uint32_t layer) {
+  if (spec_.layers[layer].attention.is_latent) return latent_attention_part(rank, layer);
   prepare_input(rank, layer, Part::Attention);
   OpClock& clock = dense_scratch(rank).clock;
   project_qkv(rank, layer);
@@ -196,9 +197,9 @@ void Forward::project_output(uint32_t rank, uint32_t layer) {
     return;
   }
   const ActFormat format = traits(slice.dtype).activation;
-  const size_t q_size = spec_.layers[layer].attention.q_size();
+  const size_t out_size = spec_.layers[layer].attention.out_size();
   std::byte* prepared = dense_scratch(rank).output_in;
-  ops_.prepare_activations(format, buffers_.attention + output.ranges[rank].begin, q_size, step_->tokens,
+  ops_.prepare_activations(format, buffers_.attention + output.ranges[rank].begin, out_size, step_->tokens,
                            slice.cols, prepared);
   ops_.matmul(slice, {prepared, activation_stride(format, slice.cols), nullptr, step_->tokens}, partial,
               spec_.hidden_size);

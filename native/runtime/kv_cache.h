@@ -21,8 +21,7 @@ class KvCache {
     layer_offset_.clear();
     for (const LayerSpec& layer : spec_.layers) {
       layer_offset_.push_back(bytes);
-      bytes +=
-          size_t{blocks} * layer.attention.num_kv_heads * kv_block_bytes(dtype_, layer.attention.head_dim);
+      bytes += size_t{blocks} * layer.attention.num_kv_heads * head_bytes(layer.attention);
     }
     bytes_ = bytes;
     if (!arena_.reserve(bytes, -1)) return false;
@@ -33,13 +32,18 @@ class KvCache {
   std::byte* block(uint32_t layer, uint32_t block, uint32_t kv_head) const {
     const AttentionSpec& attention = spec_.layers[layer].attention;
     const size_t index = size_t{block} * attention.num_kv_heads + kv_head;
-    return base_ + layer_offset_[layer] + index * kv_block_bytes(dtype_, attention.head_dim);
+    return base_ + layer_offset_[layer] + index * head_bytes(attention);
   }
   uint32_t blocks() const { return blocks_; }
   size_t bytes() const { return bytes_; }
   KvDType dtype() const { return dtype_; }
 
  private:
+  size_t head_bytes(const AttentionSpec& attention) const {
+    return attention.is_latent ? latent_block_bytes(dtype_, attention.latent.row_size())
+                               : kv_block_bytes(dtype_, attention.head_dim);
+  }
+
   const ModelSpec& spec_;
   KvDType dtype_;
   Arena arena_;

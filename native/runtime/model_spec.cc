@@ -21,6 +21,9 @@ uint32_t ModelSpec::max_qkv_size() const {
 uint32_t ModelSpec::max_q_size() const {
   return max_over_layers(*this, [](const LayerSpec& l) { return l.attention.q_size(); });
 }
+uint32_t ModelSpec::max_out_size() const {
+  return max_over_layers(*this, [](const LayerSpec& l) { return l.attention.out_size(); });
+}
 uint32_t ModelSpec::max_top_k() const {
   return max_over_layers(*this, [](const LayerSpec& l) { return l.ffn.top_k; });
 }
@@ -71,6 +74,10 @@ const char* role_name(Role role) {
       "expertGateBias",
       "expertUpBias",
       "expertDownBias",
+      "queryDown",
+      "latentDown",
+      "keyUp",
+      "valueUp",
   };
   return kNames[static_cast<size_t>(role)];
 }

@@ -21,6 +21,18 @@ struct RopeSpec {
   uint32_t rotary_dim = 0;
 };
 
+/// Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): keys and values are projected up from one
+/// compressed row per position, which is all that the cache holds.
+struct LatentSpec {
+  uint32_t query_rank = 0;      ///< width of the compressed query; 0: queries are projected at once
+  uint32_t key_value_rank = 0;  ///< width of the compressed key and value
+  uint32_t nope_dim = 0;        ///< of a head: not rotated
+  uint32_t rope_dim = 0;        ///< of a head: rotated; one rotated key part serves all heads
+  uint32_t value_dim = 0;       ///< of a head
+
+  uint32_t row_size() const { return key_value_rank + rope_dim; }
+};
+
 struct AttentionSpec {
   uint32_t num_heads = 0;
   uint32_t num_kv_heads = 0;
@@ -33,10 +45,16 @@ struct AttentionSpec {
   uint32_t sliding_window = 0;
   int32_t rope = -1;
   bool sinks = false;  ///< per query head an extra logit in the softmax's denominator
+  bool is_latent = false;
+  LatentSpec latent;  ///< where is_latent; head_dim is then nope_dim + rope_dim and num_kv_heads 1
 
   uint32_t q_size() const { return num_heads * head_dim; }
   uint32_t kv_size() const { return num_kv_heads * head_dim; }
-  uint32_t qkv_size() const { return q_size() + 2 * kv_size(); }
+  uint32_t qkv_size() const {
+    return is_latent ? latent.query_rank + latent.row_size() : q_size() + 2 * kv_size();
+  }
+  /// Width of all heads' outputs.
+  uint32_t out_size() const { return is_latent ? num_heads * latent.value_dim : q_size(); }
   uint32_t heads_per_kv() const { return num_heads / num_kv_heads; }
 };
 
@@ -89,6 +107,7 @@ struct ModelSpec {
 
   uint32_t max_qkv_size() const;
   uint32_t max_q_size() const;
+  uint32_t max_out_size() const;
   uint32_t max_top_k() const;
   uint32_t max_experts() const;
   uint32_t max_intermediate() const;
@@ -132,8 +151,12 @@ enum class Role : uint8_t {
   ExpertGateBias,
   ExpertUpBias,
   ExpertDownBias,
+  QueryDown,
+  LatentDown,
+  KeyUp,
+  ValueUp,
 };
-inline constexpr uint32_t kNumRoles = 36;
+inline constexpr uint32_t kNumRoles = 40;
 const char* role_name(Role role);
 
 }  // namespace nearmoe

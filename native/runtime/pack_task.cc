@@ -31,9 +31,23 @@ bool pack_converted(const PackTask& task) {
   return true;
 }
 
+bool pack_transposed(const PackTask& task) {
+  const size_t rows = task.rows, cols = task.cols;
+  std::vector<float> source(rows), values(rows * cols);
+  for (size_t c = 0; c < cols; ++c) {
+    dequantize(task.dtype, task.src + c * task.row_bytes, source.data(), rows);
+    for (size_t r = 0; r < rows; ++r) values[r * cols + c] = source[r];
+  }
+  const size_t held_bytes = source_bytes(task.held, 1, cols);
+  std::vector<std::byte> held(rows * held_bytes);
+  return quantize(task.held, values.data(), rows, cols, held.data()) &&
+         pack(task.held, held.data(), held_bytes, rows, 0, cols, task.dst);
+}
+
 }  // namespace
 
 bool run_pack_task(const PackTask& task) {
+  if (task.transposed) return pack_transposed(task);
   if (task.held != task.dtype) return pack_converted(task);
   return pack(task.dtype, task.src, task.row_bytes, task.rows, task.col_begin, task.cols, task.dst);
 }

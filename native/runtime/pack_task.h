@@ -14,11 +14,12 @@ struct PackTask {
   DType dtype;  ///< of the source
   DType held;   ///< of the slice
   const std::byte* src;
-  size_t row_bytes;      ///< of the source
+  size_t row_bytes;      ///< between source rows
   uint32_t source_cols;  ///< of a whole source row
   uint32_t rows, col_begin, cols;
   std::byte* dst;
   int64_t table_row;
+  bool transposed = false;  ///< the source is [cols][rows]; the whole matrix is one slice
 };
 
 /// Fills the slice. False where a value or scale is NaN or infinite. Where formats differ, rows go through

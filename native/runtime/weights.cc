@@ -1,5 +1,6 @@
 #include "weights.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -53,8 +54,18 @@ std::vector<Range> WeightStore::intermediate_ranges(uint32_t size, uint32_t part
   return split_evenly(size, parts, preferred, slice_cols_);
 }
 
+std::vector<Range> WeightStore::latent_heads(uint32_t layer) const {
+  return split(spec_.layers[layer].attention.num_heads, topology_.dense_ranks, 1);
+}
+
 bool WeightStore::heads_aligned(uint32_t layer) const {
   const AttentionSpec& attention = spec_.layers[layer].attention;
+  if (attention.is_latent) {
+    for (const Range heads : latent_heads(layer)) {
+      if (heads.begin * attention.latent.value_dim % slice_cols_ != 0) return false;
+    }
+    return true;
+  }
   return attention.num_kv_heads % topology_.dense_ranks == 0 &&
          attention.heads_per_kv() * attention.head_dim % slice_cols_ == 0;
 }
@@ -88,7 +99,13 @@ Status WeightStore::add_vector(const LoadRow& row, const std::byte* src, int64_t
                          table_row);
   }
   out.resize(size);
-  dequantize(row.dtype, src, out.data(), size);
+  if (row.row_stride == 1) {
+    dequantize(row.dtype, src, out.data(), size);
+  } else {
+    const size_t row_bytes = row.row_stride * source_bytes(row.dtype, 1, row.cols);
+    for (size_t i = 0; i < row.rows; ++i)
+      dequantize(row.dtype, src + i * row_bytes, out.data() + i * row.cols, row.cols);
+  }
   for (const float value : out) {
     if (!std::isfinite(value))
       return Status::error(Code::WeightValue, describe(row) + " holds NaN or infinity", table_row);
@@ -102,7 +119,7 @@ Status WeightStore::add_matrix(const LoadRow& row, const std::byte* src, int64_t
   if (request.target->present()) {
     return Status::error(Code::InvalidArgument, describe(row) + " was given twice", table_row);
   }
-  const size_t row_bytes = source_bytes(row.dtype, 1, row.cols);
+  const size_t row_bytes = row.row_stride * source_bytes(row.dtype, 1, row.source_cols());
   SlicedMatrix sliced;
   sliced.ranges = request.ranges;
   for (uint32_t i = 0; i < request.ranges.size(); ++i) {
@@ -123,8 +140,8 @@ Status WeightStore::add_matrix(const LoadRow& row, const std::byte* src, int64_t
       return Status::error(Code::OutOfMemory, describe(row) + " does not fit its arena", table_row);
     (request.expert ? expert_bytes_ : dense_bytes_) += bytes;
     const std::byte* from = request.by_columns ? src : src + range.begin * row_bytes;
-    tasks[rank].push_back(
-        {row.dtype, row.held(), from, row_bytes, row.cols, rows, col_begin, cols, dst, table_row});
+    tasks[rank].push_back({row.dtype, row.held(), from, row_bytes, row.cols, rows, col_begin, cols, dst,
+                           table_row, row.transposed});
     sliced.slices.push_back({dst, rows, cols, row.held(), col_begin});
   }
   *request.target = std::move(sliced);
@@ -134,7 +151,7 @@ Status WeightStore::add_matrix(const LoadRow& row, const std::byte* src, int64_t
 Status WeightStore::add(const LoadRow& row, const MappedFile& file, int64_t table_row,
                         std::vector<std::vector<PackTask>>& tasks) {
   const FormatTraits& format = traits(row.dtype);
-  if (row.rows == 0 || row.cols == 0 || row.cols % format.block_cols != 0) {
+  if (row.rows == 0 || row.cols == 0 || row.source_cols() % format.block_cols != 0) {
     return Status::error(Code::InvalidArgument, describe(row) + ": shape does not fit " + format.name,
                          table_row);
   }
@@ -143,7 +160,8 @@ Status WeightStore::add(const LoadRow& row, const MappedFile& file, int64_t tabl
     return Status::error(Code::InvalidArgument,
                          describe(row) + " cannot be quantised to " + traits(*row.quantised).name, table_row);
   }
-  const size_t bytes = source_bytes(row.dtype, row.rows, row.cols);
+  const size_t source_rows = row.transposed ? row.cols : size_t{row.rows - 1} * row.row_stride + 1;
+  const size_t bytes = source_bytes(row.dtype, source_rows, row.source_cols());
   if (row.offset > file.size() || bytes > file.size() - row.offset) {
     return Status::error(Code::InvalidArgument, describe(row) + " lies beyond the end of its file",
                          table_row);
@@ -199,9 +217,14 @@ Status WeightStore::add_layer_weight(const LoadRow& row, const std::byte* src, i
       return add_vector(row, src, table_row, layer.value_bias, attention.kv_size());
     case Role::QueryNorm:
       return add_vector(row, src, table_row, layer.query_norm,
-                        full ? attention.q_size() : attention.head_dim);
+                        attention.is_latent ? attention.latent.query_rank
+                        : full              ? attention.q_size()
+                                            : attention.head_dim);
     case Role::KeyNorm:
-      return add_vector(row, src, table_row, layer.key_norm, full ? attention.kv_size() : attention.head_dim);
+      return add_vector(row, src, table_row, layer.key_norm,
+                        attention.is_latent ? attention.latent.key_value_rank
+                        : full              ? attention.kv_size()
+                                            : attention.head_dim);
     case Role::OutputBias:
       return add_vector(row, src, table_row, layer.output_bias, hidden);
     case Role::SharedExpertGate:
@@ -220,6 +243,11 @@ Status WeightStore::add_layer_weight(const LoadRow& row, const std::byte* src, i
     case Role::Key:
     case Role::Value:
     case Role::Output:
+    case Role::QueryDown:
+    case Role::LatentDown:
+    case Role::KeyUp:
+    case Role::ValueUp:
+      if (attention.is_latent) return add_latent_weight(row, src, table_row, tasks);
       return add_attention_weight(row, src, table_row, tasks);
     default:
       return add_ffn_weight(row, src, table_row, tasks);
@@ -245,6 +273,58 @@ Status WeightStore::add_attention_weight(const LoadRow& row, const std::byte* sr
                                                  : &layer.value;
   if (Status s = check_shape(row, table_row, heads * attention.head_dim, hidden); !s.ok()) return s;
   return add_matrix(row, src, table_row, {target, head_rows(index, heads), false, false, 0}, tasks);
+}
+
+Status WeightStore::add_latent_weight(const LoadRow& row, const std::byte* src, int64_t table_row,
+                                      std::vector<std::vector<PackTask>>& tasks) {
+  const auto index = static_cast<uint32_t>(row.layer);
+  LayerWeights& layer = weights_.layers[index];
+  const AttentionSpec& attention = spec_.layers[index].attention;
+  const LatentSpec& latent = attention.latent;
+  const uint32_t hidden = spec_.hidden_size, ranks = topology_.dense_ranks;
+  std::vector<Range> heads = latent_heads(index);
+  const auto scaled = [&](uint32_t width) {
+    std::vector<Range> ranges = heads;
+    for (Range& range : ranges) range = {range.begin * width, range.end * width};
+    return ranges;
+  };
+  if (row.role == Role::Query) {
+    const uint32_t cols = latent.query_rank > 0 ? latent.query_rank : hidden;
+    if (Status s = check_shape(row, table_row, attention.q_size(), cols); !s.ok()) return s;
+    return add_matrix(row, src, table_row, {&layer.query, scaled(attention.head_dim), false, false, 0},
+                      tasks);
+  }
+  if (row.role == Role::Output) {
+    if (Status s = check_shape(row, table_row, hidden, attention.out_size()); !s.ok()) return s;
+    const std::vector<Range> ranges =
+        heads_aligned(index) ? scaled(latent.value_dim) : intermediate_ranges(attention.out_size(), ranks);
+    return add_matrix(row, src, table_row, {&layer.output, ranges, true, false, 0}, tasks);
+  }
+  if (row.role == Role::QueryDown || row.role == Role::LatentDown) {
+    const bool is_query = row.role == Role::QueryDown;
+    const uint32_t rows = is_query ? latent.query_rank : latent.row_size();
+    if (Status s = check_shape(row, table_row, rows, hidden); !s.ok()) return s;
+    return add_matrix(row, src, table_row,
+                      {is_query ? &layer.query_down : &layer.latent_down,
+                       split_evenly(rows, ranks, kRowGroup, 1), false, false, 0},
+                      tasks);
+  }
+  if (row.expert < 0 || static_cast<uint32_t>(row.expert) >= attention.num_heads)
+    return Status::error(Code::InvalidArgument, describe(row) + ": no such head", table_row);
+  const auto head = static_cast<uint32_t>(row.expert);
+  const bool is_key = row.role == Role::KeyUp;
+  const uint32_t rows = is_key ? latent.key_value_rank : latent.value_dim;
+  const uint32_t cols = is_key ? latent.nope_dim : latent.key_value_rank;
+  if (Status s = check_shape(row, table_row, rows, cols); !s.ok()) return s;
+  uint32_t owner = 0;
+  while (head >= heads[owner].end) ++owner;
+  SlicedMatrix whole;
+  const Status status = add_matrix(row, src, table_row, {&whole, {{0, rows}}, false, false, owner}, tasks);
+  if (!status.ok()) return status;
+  std::vector<PackedMatrix>& matrices = is_key ? layer.key_up : layer.value_up;
+  matrices.resize(attention.num_heads);
+  matrices[head] = whole.slices[0];
+  return {};
 }
 
 Status WeightStore::add_ffn_weight(const LoadRow& row, const std::byte* src, int64_t table_row,
@@ -292,6 +372,30 @@ Status WeightStore::add_expert_bias(const LoadRow& row, const std::byte* src, in
                     width);
 }
 
+Status WeightStore::complete_attention(uint32_t index) const {
+  const LayerWeights& layer = weights_.layers[index];
+  const AttentionSpec& attention = spec_.layers[index].attention;
+  const auto missing = [&](const char* what) {
+    return Status::error(Code::WeightMissing,
+                         std::string(what) + " of layer " + std::to_string(index) + " is missing");
+  };
+  if (!layer.query.present() || !layer.output.present()) return missing("an attention matrix");
+  if (attention.is_latent) {
+    const auto whole = [&](const std::vector<PackedMatrix>& heads) {
+      return heads.size() == attention.num_heads &&
+             std::all_of(heads.begin(), heads.end(), [](const PackedMatrix& m) { return m.data != nullptr; });
+    };
+    if (!layer.latent_down.present() || layer.key_norm.empty()) return missing("latentDown or keyNorm");
+    if (attention.latent.query_rank > 0 && (!layer.query_down.present() || layer.query_norm.empty()))
+      return missing("queryDown or queryNorm");
+    return whole(layer.key_up) && whole(layer.value_up) ? Status{} : missing("keyUp or valueUp of a head");
+  }
+  if (!layer.key.present() || !layer.value.present()) return missing("an attention matrix");
+  if (attention.qk_norm != QkNorm::None && (layer.query_norm.empty() || layer.key_norm.empty()))
+    return missing("queryNorm or keyNorm");
+  return attention.sinks && layer.attention_sinks.empty() ? missing("attentionSinks") : Status{};
+}
+
 Status WeightStore::complete() {
   auto missing = [](const std::string& what) {
     return Status::error(Code::WeightMissing, what + " is missing");
@@ -304,14 +408,7 @@ Status WeightStore::complete() {
     const FfnSpec& ffn = spec_.layers[i].ffn;
     const std::string where = " of layer " + std::to_string(i);
     if (layer.attention_norm.empty() || layer.ffn_norm.empty()) return missing("a norm" + where);
-    if (!layer.query.present() || !layer.key.present() || !layer.value.present() || !layer.output.present()) {
-      return missing("an attention matrix" + where);
-    }
-    const AttentionSpec& attention = spec_.layers[i].attention;
-    if (attention.qk_norm != QkNorm::None && (layer.query_norm.empty() || layer.key_norm.empty())) {
-      return missing("queryNorm or keyNorm" + where);
-    }
-    if (attention.sinks && layer.attention_sinks.empty()) return missing("attentionSinks" + where);
+    if (Status s = complete_attention(static_cast<uint32_t>(i)); !s.ok()) return s;
     auto whole = [](const GatedFfn& f) { return f.gate.present() && f.up.present() && f.down.present(); };
     if (ffn.dense_intermediate_size() > 0 && !whole(layer.dense))
       return missing("a feed-forward matrix" + where);

@@ -41,7 +41,13 @@ struct LayerWeights {
   std::vector<float> attention_norm, attention_norm_bias, ffn_norm, ffn_norm_bias;
   std::vector<float> query_bias, key_bias, value_bias, query_norm, key_norm, output_bias;
   SlicedMatrix query, key, value, output;
-  GatedFfn dense;  ///< the dense block, or the shared expert
+  // Latent attention; `query` projects from the compressed query where there is one, and query_norm and
+  // key_norm are those of the compressed rows. A head's matrices lie with the rank that owns the head.
+  SlicedMatrix query_down, latent_down;
+  std::vector<PackedMatrix>
+      key_up;  ///< per head [key_value_rank][nope_dim]: from a query part to the latents
+  std::vector<PackedMatrix> value_up;  ///< per head [value_dim][key_value_rank]
+  GatedFfn dense;                      ///< the dense block, or the shared expert
   std::vector<float> shared_expert_gate;
   PackedMatrix router;
   std::vector<float> router_bias, router_selection_bias, attention_sinks;
@@ -84,9 +90,12 @@ struct LoadRow {
   DType dtype;
   uint32_t rows;
   uint32_t cols;
+  uint32_t row_stride = 1;              ///< source rows from one row to the next
+  bool transposed = false;              ///< the source is [cols][rows]
   std::optional<DType> quantised = {};  ///< what the matrix is quantised to while it is packed
 
   DType held() const { return quantised.value_or(dtype); }
+  uint32_t source_cols() const { return transposed ? rows : cols; }
 };
 
 class WeightStore {
@@ -109,6 +118,8 @@ class WeightStore {
   const Topology& topology() const { return topology_; }
   /// True where q/k/v/output are cut at whole KV heads, so that a rank's attention needs only its own rows.
   bool heads_aligned(uint32_t layer) const;
+  /// Query heads of each dense rank (latent attention).
+  std::vector<Range> latent_heads(uint32_t layer) const;
   /// KV heads [begin, end) of a dense rank.
   Range kv_heads(uint32_t layer, uint32_t rank) const;
 
@@ -132,6 +143,9 @@ class WeightStore {
                           std::vector<std::vector<PackTask>>& tasks);
   Status add_attention_weight(const LoadRow& row, const std::byte* src, int64_t table_row,
                               std::vector<std::vector<PackTask>>& tasks);
+  Status add_latent_weight(const LoadRow& row, const std::byte* src, int64_t table_row,
+                           std::vector<std::vector<PackTask>>& tasks);
+  Status complete_attention(uint32_t layer) const;
   Status add_ffn_weight(const LoadRow& row, const std::byte* src, int64_t table_row,
                         std::vector<std::vector<PackTask>>& tasks);
   std::vector<Range> intermediate_ranges(uint32_t size, uint32_t parts) const;

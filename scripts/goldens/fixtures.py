@@ -139,6 +139,58 @@ MINIMAX_M2 = {
     "intermediate_size": 20,
     "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
 }
+LATENT = {
+    **BASE,
+    "num_attention_heads": 3,
+    "num_key_value_heads": 3,
+    "kv_lora_rank": 20,
+    "qk_nope_head_dim": 12,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 10,
+    "num_experts_per_tok": 3,
+    "moe_intermediate_size": 20,
+    "intermediate_size": 52,
+    "first_k_dense_replace": 1,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+}
+DEEPSEEK_V2 = {
+    **LATENT,
+    "q_lora_rank": 28,
+    "n_routed_experts": 8,
+    "n_shared_experts": 2,
+    "topk_method": "group_limited_greedy",
+    "n_group": 4,
+    "topk_group": 2,
+    "routed_scaling_factor": 3.0,
+}
+DEEPSEEK_V3 = {
+    **LATENT,
+    "q_lora_rank": 28,
+    "n_routed_experts": 8,
+    "n_shared_experts": 1,
+    "n_group": 4,
+    "topk_group": 2,
+    "routed_scaling_factor": 1.5,
+    "norm_topk_prob": True,
+    "rope_parameters": {
+        "rope_type": "yarn",
+        "rope_theta": 10000.0,
+        "factor": 6.4,
+        "original_max_position_embeddings": 40,
+        "beta_fast": 8.0,
+        "beta_slow": 0.5,
+        "mscale": 1.0,
+        "mscale_all_dim": 1.0,
+    },
+}
+GLM4_LITE = {
+    **{key: value for key, value in LATENT.items() if key != "first_k_dense_replace"},
+    "q_lora_rank": 28,
+    "n_routed_experts": 7,
+    "n_shared_experts": 1,
+    "routed_scaling_factor": 1.8,
+    "norm_topk_prob": True,
+}
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2}
 SMALL_QWEN3 = {**QWEN3, **SMALL, "num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 12}
 SMALL_QWEN2 = {
@@ -212,6 +264,39 @@ FIXTURES = [
         "minimax_m2",
         MINIMAX_M2,
         "q/k norm over the full projection, half-rotated heads, sigmoid routing with selection bias",
+    ),
+    base(
+        "deepseek_v2",
+        DEEPSEEK_V2,
+        "latent attention with a compressed query, softmax top-3 of the best 2 of 4 groups, weights x 3, two shared experts, layer 0 dense",
+    ),
+    base(
+        "deepseek_v3",
+        DEEPSEEK_V3,
+        "latent attention, YaRN with DeepSeek's mscale, sigmoid routing with selection bias and groups",
+    ),
+    base(
+        "glm4_moe_lite",
+        GLM4_LITE,
+        "latent attention, ungrouped sigmoid routing with selection bias, layer 0 dense by mlp_layer_types",
+    ),
+    Fixture(
+        "deepseek_v2-lite",
+        "deepseek_v2",
+        {
+            **DEEPSEEK_V2,
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+            "q_lora_rank": None,
+            "topk_method": "greedy",
+            "n_group": 1,
+            "topk_group": 1,
+            "routed_scaling_factor": 1.0,
+            "rope_parameters": {**DEEPSEEK_V3["rope_parameters"], "mscale": 0.707, "mscale_all_dim": 0.707},
+        },
+        "queries projected at once, greedy top-3, YaRN with mscale 0.707: DeepSeek-V2-Lite",
     ),
     Fixture(
         "qwen3_moe-rope-linear", "qwen3_moe", rope(rope_type="linear", factor=3.0), "RoPE scaling: linear"

@@ -4,6 +4,7 @@
  */
 import { NearmoeError } from '../errors.js';
 import { storedBytes } from '../model/dtypes.js';
+import { attentionMacsPerPair, kvValuesPerToken } from '../model/kv-shape.js';
 import type { WeightRole } from '../model/model-spec.js';
 import type { OpenedModel } from '../model/open-model.js';
 import type { LayerShape, ModelShape } from '../sim/models.js';
@@ -11,7 +12,16 @@ import type { LayerShape, ModelShape } from '../sim/models.js';
 /** KV cache in 16 bits. */
 const KV_VALUE_BYTES = 2;
 
-const ATTENTION: ReadonlySet<WeightRole> = new Set(['query', 'key', 'value', 'output']);
+const ATTENTION: ReadonlySet<WeightRole> = new Set([
+  'query',
+  'key',
+  'value',
+  'output',
+  'queryDown',
+  'latentDown',
+  'keyUp',
+  'valueUp',
+]);
 const SHARED: ReadonlySet<WeightRole> = new Set(['sharedGate', 'sharedUp', 'sharedDown']);
 const EXPERT: ReadonlySet<WeightRole> = new Set(['expertGate', 'expertUp', 'expertDown']);
 const HEAD: ReadonlySet<WeightRole> = new Set(['lmHead']);
@@ -33,20 +43,18 @@ export function checkpointShape({ spec, weights, tensors, path }: OpenedModel): 
     );
   }
   const layers = spec.layers.map((layer, index): LayerShape => {
-    const { numHeads, numKvHeads, headDim } = layer.attention;
     return {
       attentionBytes: sizeOf(ATTENTION, index),
       feedForwardBytes: sizeOf(FEED_FORWARD, index),
       sharedBytes: sizeOf(SHARED, index),
-      kvBytesPerToken: 2 * numKvHeads * headDim * KV_VALUE_BYTES,
-      attentionWidth: 2 * numHeads * headDim,
+      kvBytesPerToken: kvValuesPerToken(layer.attention) * KV_VALUE_BYTES,
+      attentionWidth: attentionMacsPerPair(layer.attention),
       hasExperts: layer.ffn.kind === 'moe',
     };
   });
   const embeddingBytes = sizeOf(new Set<WeightRole>(['embedding']));
-  const attentionWeights = spec.layers.reduce(
-    (sum, { attention: { numHeads, numKvHeads, headDim } }) =>
-      sum + spec.hiddenSize * headDim * 2 * (numHeads + numKvHeads),
+  const attentionWeights = weights.reduce(
+    (sum, { role, rows, cols }) => (ATTENTION.has(role) ? sum + rows * cols : sum),
     0,
   );
   return {

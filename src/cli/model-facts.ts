@@ -3,6 +3,7 @@
  * of weights read per decoded token. Called by inspect.ts. Reads no weights.
  */
 import { storedBytes } from '../model/dtypes.js';
+import { kvValuesPerToken } from '../model/kv-shape.js';
 import type { ModelSpec, WeightRole, WeightSource } from '../model/model-spec.js';
 import type { OpenedModel } from '../model/open-model.js';
 
@@ -69,10 +70,7 @@ export function modelFacts(model: Pick<OpenedModel, 'spec' | 'weights' | 'tensor
     parameters: { total: sums.parameters, active: Math.round(sums.active) },
     sizeBytes: { total: sums.total, byKind, byDtype },
     expertBytes: sums.oneExpert,
-    kvBytesPerToken: spec.layers.reduce(
-      (sum, { attention }) => sum + 4 * attention.numKvHeads * attention.headDim,
-      0,
-    ),
+    kvBytesPerToken: spec.layers.reduce((sum, { attention }) => sum + 2 * kvValuesPerToken(attention), 0),
     readBytesPerToken: Math.round(sums.read),
   };
 }
@@ -112,10 +110,10 @@ function firstMoeLayer(spec: ModelSpec): number {
 function kindOf(role: WeightRole): WeightKind {
   if (/norm/i.test(role)) return 'norms';
   if (role === 'embedding') return 'embedding';
-  if (role === 'router') return 'router';
+  if (role.startsWith('router')) return 'router';
   if (role.startsWith('lmHead')) return 'lm head';
   if (role.startsWith('shared')) return 'shared experts';
   if (role.startsWith('expert')) return 'experts';
-  if (/^(query|key|value|output)/.test(role)) return 'attention';
+  if (/^(query|key|value|output|latent|attentionSinks)/.test(role)) return 'attention';
   return 'dense ffn';
 }

@@ -65,19 +65,21 @@ function loadLot(
   const table = new Float64Array(lot.length * LOAD_COLUMNS);
   lot.forEach((weight, index) => {
     const tensor = tensorOf(weight, tensors);
-    const offsetBytes = tensor.offsetBytes + rowBytes(tensor, weight.cols) * weight.firstRow;
+    const offsetBytes = tensor.offsetBytes + rowBytes(tensor, sourceCols(weight)) * weight.firstRow;
     const role = ROLE_NUMBERS.get(weight.role) ?? -1;
-    const { layer, expert, rows, cols } = weight;
+    const { layer, expert, head, rows, cols } = weight;
     const row = [
       role,
       layer,
-      expert,
+      head ?? expert,
       files[tensor.file] ?? -1,
       offsetBytes,
       dtypeNumber(tensor.dtype),
       rows,
       cols,
       weight.quantised === undefined ? -1 : dtypeNumber(weight.quantised),
+      weight.rowStride ?? 1,
+      weight.transposed ? 1 : 0,
     ];
     table.set(row, index * LOAD_COLUMNS);
   });
@@ -112,7 +114,13 @@ function tensorOf(weight: WeightSource, tensors: TensorIndex): TensorInfo {
 }
 
 function sourceBytes(weight: WeightSource, tensors: TensorIndex): number {
-  return rowBytes(tensorOf(weight, tensors), weight.cols) * weight.rows;
+  const rows = weight.transposed ? weight.cols : weight.rows;
+  return rowBytes(tensorOf(weight, tensors), sourceCols(weight)) * rows;
+}
+
+/** Values in a row of the tensor. */
+function sourceCols({ transposed, rows, cols }: WeightSource): number {
+  return transposed ? rows : cols;
 }
 
 function rowBytes(tensor: TensorInfo, cols: number): number {

@@ -4,6 +4,7 @@
  */
 import { binding } from '../binding.js';
 import { dtypeNumber, dtypeTraits } from '../model/dtypes.js';
+import { kvValuesPerToken } from '../model/kv-shape.js';
 import type { ModelSpec, WeightRole } from '../model/model-spec.js';
 import type { OpenedModel } from '../model/open-model.js';
 import { heldDtype } from '../model/quantize-weights.js';
@@ -71,8 +72,7 @@ export function weightFacts({ spec, weights, tensors }: OpenedModel): WeightFact
 /** Bytes of the KV cache of all layers. */
 export function kvBytes(spec: ModelSpec, settings: Pick<Settings, 'kvDtype' | 'kvBlocks'>): number {
   const perPosition = spec.layers.reduce(
-    (sum, { attention }) =>
-      sum + 2 * attention.numKvHeads * attention.headDim * KV_VALUE_BYTES[settings.kvDtype],
+    (sum, { attention }) => sum + kvValuesPerToken(attention) * KV_VALUE_BYTES[settings.kvDtype],
     0,
   );
   return perPosition * settings.kvBlocks * KV_BLOCK_TOKENS;

@@ -51,8 +51,24 @@ export type RopeScaling =
       highFreqFactor: number;
     };
 
+/**
+ * Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): queries and keys have a rotated part and one that is not,
+ * and keys and values are projected up from one compressed row per position, which is all that the KV cache holds.
+ */
+export type LatentSpec = {
+  /** Width of the compressed query; 0 where queries are projected at once. */
+  queryRank: number;
+  /** Width of the compressed key and value. */
+  keyValueRank: number;
+  nopeHeadDim: number;
+  ropeHeadDim: number;
+  valueHeadDim: number;
+};
+
 export type AttentionSpec = {
-  kind: 'gqa';
+  /** 'mla' has `latent`, headDim = nopeHeadDim + ropeHeadDim, numKvHeads 1 and no q/k norm, bias, clip or window. */
+  kind: 'gqa' | 'mla';
+  latent?: LatentSpec;
   numHeads: number;
   numKvHeads: number;
   headDim: number;
@@ -175,8 +191,24 @@ export const WEIGHT_ROLES = [
   'expertGateBias',
   'expertUpBias',
   'expertDownBias',
+  'queryDown',
+  'latentDown',
+  'keyUp',
+  'valueUp',
 ] as const;
 export type WeightRole = (typeof WEIGHT_ROLES)[number];
+
+/** A matrix [rows, cols] (a vector has one row) that the model computes with. */
+export type WeightNeed = {
+  role: WeightRole;
+  layer: number;
+  expert: number;
+  head?: number;
+  rows: number;
+  cols: number;
+};
+
+export type WeightShape = [role: WeightRole, rows: number, cols: number];
 
 /**
  * Where a weight comes from: `rows` rows from firstRow on, each `rowStride` (1 where it is missing) after the one before,
@@ -189,6 +221,10 @@ export type WeightSource = {
   /** -1 where the role belongs to no expert. */
   expert: number;
   tensor: string;
+  /** Where the role belongs to a head of latent attention. */
+  head?: number;
+  /** The tensor holds the matrix as [cols, rows]; firstRow counts its rows. */
+  transposed?: boolean;
   firstRow: number;
   rowStride?: number;
   rows: number;

@@ -28,7 +28,7 @@ const FINE_ROLES: ReadonlySet<WeightRole> = new Set(['value', 'expertDown', 'dow
 
 /** Vectors and routers are small, and what they say is multiplied through: they are never quantised. */
 export function isMatrix({ role, rows }: Pick<WeightSource, 'role' | 'rows'>): boolean {
-  return rows > 1 && role !== 'router';
+  return rows > 1 && role !== 'router' && !role.endsWith('Bias');
 }
 
 /** Format of a matrix where `wanted` was asked for; undefined where its rows fill blocks of none. */

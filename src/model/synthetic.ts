@@ -8,12 +8,13 @@ import { ChatTemplate } from './chat-template.js';
 import { ConfigReader } from './config.js';
 import { type DTypeName, storedBytes } from './dtypes.js';
 import { familyOf } from './families/registry.js';
-import type { LayerSpec, ModelSpec, WeightRole, WeightSource } from './model-spec.js';
+import type { ModelSpec, WeightSource } from './model-spec.js';
 import type { OpenedModel } from './opened-model.js';
 import { mixedFormat } from './quantize-weights.js';
 import { SYNTHETIC_SHAPES } from './synthetic-shapes.js';
 import { TensorIndex, type TensorInfo } from './tensor-index.js';
 import { Tokenizer } from './tokenizer.js';
+import { neededWeights } from './weights.js';
 
 const PREFIX = 'synthetic:';
 
@@ -53,63 +54,10 @@ export function openSynthetic(path: string): OpenedModel {
 
 /** Every weight the spec needs, each its own tensor. */
 function listWeights(spec: ModelSpec): WeightSource[] {
-  const weights: WeightSource[] = [];
-  const { hiddenSize, vocabSize } = spec;
-  const add = (role: WeightRole, layer: number, expert: number, rows: number, cols: number) =>
-    weights.push({ role, layer, expert, tensor: `${role}.${layer}.${expert}`, firstRow: 0, rows, cols });
-  add('embedding', -1, -1, vocabSize, hiddenSize);
-  spec.layers.forEach((layer, index) => {
-    const addToLayer = (role: WeightRole, rows: number, cols: number, expert = -1) =>
-      add(role, index, expert, rows, cols);
-    listAttention(layer, hiddenSize, addToLayer);
-    listFfn(layer, hiddenSize, addToLayer);
+  return Array.from(neededWeights(spec), (weight) => {
+    const { role, layer, expert, head = -1 } = weight;
+    return { ...weight, tensor: `${role}.${layer}.${Math.max(expert, head)}`, firstRow: 0 };
   });
-  add('finalNorm', -1, -1, 1, hiddenSize);
-  if (!spec.tiedEmbeddings) add('lmHead', -1, -1, vocabSize, hiddenSize);
-  return weights;
-}
-
-type AddToLayer = (role: WeightRole, rows: number, cols: number, expert?: number) => void;
-
-function listAttention({ attention }: LayerSpec, hiddenSize: number, add: AddToLayer): void {
-  const { numHeads, numKvHeads, headDim, qkNorm, qkvBias, outputBias } = attention;
-  const queries = numHeads * headDim;
-  const keys = numKvHeads * headDim;
-  add('attentionNorm', 1, hiddenSize);
-  add('query', queries, hiddenSize);
-  add('key', keys, hiddenSize);
-  add('value', keys, hiddenSize);
-  add('output', hiddenSize, queries);
-  if (qkNorm !== 'none') {
-    add('queryNorm', 1, qkNorm === 'full' ? queries : headDim);
-    add('keyNorm', 1, qkNorm === 'full' ? keys : headDim);
-  }
-  if (qkvBias) {
-    add('queryBias', 1, queries);
-    add('keyBias', 1, keys);
-    add('valueBias', 1, keys);
-  }
-  if (outputBias) add('outputBias', 1, hiddenSize);
-}
-
-function listFfn({ ffn }: LayerSpec, hiddenSize: number, add: AddToLayer): void {
-  add('ffnNorm', 1, hiddenSize);
-  const addGated = (roles: readonly [WeightRole, WeightRole, WeightRole], size: number, expert?: number) => {
-    add(roles[0], size, hiddenSize, expert);
-    add(roles[1], size, hiddenSize, expert);
-    add(roles[2], hiddenSize, size, expert);
-  };
-  if (ffn.kind === 'dense') {
-    addGated(['gate', 'up', 'down'], ffn.intermediateSize);
-    return;
-  }
-  add('router', ffn.numExperts, hiddenSize);
-  for (let expert = 0; expert < ffn.numExperts; expert++) {
-    addGated(['expertGate', 'expertUp', 'expertDown'], ffn.intermediateSize, expert);
-  }
-  if (ffn.sharedExpert === undefined) return;
-  addGated(['sharedGate', 'sharedUp', 'sharedDown'], ffn.sharedExpert.intermediateSize);
-  if (ffn.sharedExpert.gate === 'sigmoid') add('sharedExpertGate', 1, hiddenSize);
 }
 
 function layOut(weights: readonly WeightSource[], spec: ModelSpec, format: SyntheticFormat) {

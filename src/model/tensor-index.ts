@@ -68,4 +68,17 @@ export class TensorIndex {
   pathOf(tensor: TensorInfo): string {
     return this.files[tensor.file] ?? '';
   }
+
+  /** Throws ModelFormatError where the tensor has another shape. */
+  expectShape(tensor: TensorInfo, expected: readonly number[]): void {
+    if (tensor.shape.length === expected.length && tensor.shape.every((dim, i) => dim === expected[i]))
+      return;
+    throw new ModelFormatError({
+      file: this.pathOf(tensor),
+      field: tensor.name,
+      expected: `shape ${JSON.stringify(expected)}, as the config says`,
+      got: `shape ${JSON.stringify(tensor.shape)}`,
+      offset: tensor.offsetBytes,
+    });
+  }
 }

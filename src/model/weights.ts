@@ -4,13 +4,9 @@
  */
 import { ModelFormatError } from '../errors.js';
 import type { WeightName, WeightNames } from './families/family.js';
-import type { LayerSpec, ModelSpec, WeightRole, WeightSource } from './model-spec.js';
+import { headNeeds, headView, latentShapes } from './latent-weights.js';
+import type { LayerSpec, ModelSpec, WeightNeed, WeightShape, WeightSource } from './model-spec.js';
 import type { TensorIndex, TensorInfo } from './tensor-index.js';
-
-/** A matrix [rows, cols] (a vector has one row) that the model computes with. */
-export type WeightNeed = { role: WeightRole; layer: number; expert: number; rows: number; cols: number };
-
-type Shape = [role: WeightRole, rows: number, cols: number];
 
 /** All weights of a model in the order of its computation. */
 export function* neededWeights(spec: ModelSpec): Generator<WeightNeed> {
@@ -19,6 +15,7 @@ export function* neededWeights(spec: ModelSpec): Generator<WeightNeed> {
   yield need(['embedding', vocabSize, hidden], -1, -1);
   for (const [layer, layerSpec] of spec.layers.entries()) {
     for (const shape of attentionShapes(layerSpec, hidden, withBias)) yield need(shape, layer, -1);
+    yield* headNeeds(layerSpec, layer);
     yield* ffnNeeds(layerSpec, hidden, layer);
   }
   yield need(['finalNorm', 1, hidden], -1, -1);
@@ -27,19 +24,23 @@ export function* neededWeights(spec: ModelSpec): Generator<WeightNeed> {
   if (spec.lmHeadBias) yield need(['lmHeadBias', 1, vocabSize], -1, -1);
 }
 
-function need([role, rows, cols]: Shape, layer: number, expert: number): WeightNeed {
+function need([role, rows, cols]: WeightShape, layer: number, expert: number): WeightNeed {
   return { role, layer, expert, rows, cols };
 }
 
-function attentionShapes({ attention }: LayerSpec, hidden: number, withNormBias: boolean): Shape[] {
-  const { numHeads, numKvHeads, headDim, qkNorm } = attention;
+function attentionShapes({ attention }: LayerSpec, hidden: number, withNormBias: boolean): WeightShape[] {
+  const { numHeads, numKvHeads, headDim, qkNorm, latent } = attention;
   const [queryRows, keyRows] = [numHeads * headDim, numKvHeads * headDim];
-  const shapes: Shape[] = [
+  const shapes: WeightShape[] = [
     ['attentionNorm', 1, hidden],
-    ['query', queryRows, hidden],
-    ['key', keyRows, hidden],
-    ['value', keyRows, hidden],
-    ['output', hidden, queryRows],
+    ...(latent === undefined
+      ? ([
+          ['query', queryRows, hidden],
+          ['key', keyRows, hidden],
+          ['value', keyRows, hidden],
+          ['output', hidden, queryRows],
+        ] satisfies WeightShape[])
+      : latentShapes(latent, numHeads, hidden)),
     ['ffnNorm', 1, hidden],
   ];
   if (withNormBias) shapes.push(['attentionNormBias', 1, hidden], ['ffnNormBias', 1, hidden]);
@@ -147,7 +148,10 @@ function findSource(
     const tensorName = template.replace('{layer}', `${weight.layer}`).replace('{expert}', `${weight.expert}`);
     wanted ||= tensorName;
     const tensor = tensors.get(tensorName);
-    if (tensor !== undefined) return viewOf(weight, name, tensor, spec, tensors);
+    if (tensor === undefined) continue;
+    return weight.head === undefined
+      ? viewOf(weight, name, tensor, spec, tensors)
+      : headView(weight, tensor, spec, tensors);
   }
   return wanted || `${weight.role} of layer ${weight.layer}`;
 }
@@ -165,15 +169,7 @@ function viewOf(
   const isVector = rows === 1 && role !== 'router' && (stacked || tensor.shape.length === 1);
   const matrix = isVector ? [cols * view.parts] : [rows * view.parts, cols];
   const expected = stacked ? [numExpertsOf(spec, layer), ...matrix] : matrix;
-  if (tensor.shape.length !== expected.length || tensor.shape.some((dim, i) => dim !== expected[i])) {
-    throw new ModelFormatError({
-      file: tensors.pathOf(tensor),
-      field: tensor.name,
-      expected: `shape ${JSON.stringify(expected)}, as the config says`,
-      got: `shape ${JSON.stringify(tensor.shape)}`,
-      offset: tensor.offsetBytes,
-    });
-  }
+  tensors.expectShape(tensor, expected);
   const source = { role, layer, expert, tensor: tensor.name };
   const block = stacked ? expert : 0;
   if (!view.interleaved) {

@@ -3,6 +3,7 @@
  * multiply-accumulates of a prefill. Called by the bench command, which divides them by times. Measures nothing.
  */
 import { dtypeTraits } from '../../model/dtypes.js';
+import { attentionMacsPerPair, kvValuesPerToken } from '../../model/kv-shape.js';
 import type { WeightSource } from '../../model/model-spec.js';
 import type { OpenedModel } from '../../model/open-model.js';
 import { heldDtype } from '../../model/quantize-weights.js';
@@ -50,8 +51,8 @@ export function workloadOf(
   let kvValues = 0;
   let attentionMacs = 0;
   for (const { attention } of spec.layers) {
-    kvValues += 2 * attention.numKvHeads * attention.headDim;
-    attentionMacs += batch * attention.numHeads * attention.headDim * promptTokens * (promptTokens + 1);
+    kvValues += kvValuesPerToken(attention);
+    attentionMacs += (batch * attentionMacsPerPair(attention) * promptTokens * (promptTokens + 1)) / 2;
   }
   const position = promptTokens + genTokens / 2;
   return {

@@ -2,6 +2,7 @@
  * The list of all families, and the choice of one for a config.json. A new family is added here and nowhere else.
  */
 import type { ConfigReader } from '../config.js';
+import { deepseekV2, deepseekV3, glm4MoeLite } from './deepseek.js';
 import { ernie45Moe } from './ernie4-5-moe.js';
 import type { Family } from './family.js';
 import { glm4Moe } from './glm4-moe.js';
@@ -25,6 +26,9 @@ export const FAMILIES: readonly Family[] = [
   ernie45Moe,
   minimaxM2,
   gptOss,
+  deepseekV2,
+  deepseekV3,
+  glm4MoeLite,
 ];
 
 /**

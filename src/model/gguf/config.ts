@@ -83,7 +83,7 @@ function configOf(
   }
   const extraLayers = metadata.integer(`${arch}.nextn_predict_layers`) ?? 0;
   values.num_hidden_layers = Number(values.num_hidden_layers) - extraLayers;
-  readHeads(metadata, arch, set);
+  readHeads(metadata, gguf, set);
   set('rms_norm_eps', 'attention.layer_norm_rms_epsilon', readNormEps(metadata, arch));
   set('vocab_size', 'vocab_size', tensors.get('token_embd.weight')?.shape[0]);
   refuseOtherRouting(metadata, gguf);
@@ -107,12 +107,13 @@ function perLayer(metadata: GgufMetadata, key: string): number | undefined {
 
 function readHeads(
   metadata: GgufMetadata,
-  arch: string,
+  { architecture: arch, hasOwnHeads }: GgufFamily,
   set: (key: string, suffix: string, value: unknown) => void,
 ): void {
   const heads = perLayer(metadata, `${arch}.attention.head_count`);
   if (heads === undefined) throw metadata.error(`${arch}.attention.head_count`, 'a number', 'no such key');
   set('num_attention_heads', 'attention.head_count', heads);
+  if (hasOwnHeads) return;
   set(
     'num_key_value_heads',
     'attention.head_count_kv',
@@ -141,7 +142,7 @@ function readNormEps(metadata: GgufMetadata, arch: string): number {
 }
 
 /** llama.cpp's numbers for `expert_gating_func`; 0 stands for none given. */
-const GATING = { softmax: [0, 1], sigmoid: [0, 2] };
+const GATING = { softmax: [0, 1], sigmoid: [0, 2], any: [0, 1, 2] };
 
 /** Keys that change the routing in ways that the family does not read. */
 function refuseOtherRouting(

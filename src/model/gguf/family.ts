@@ -16,8 +16,10 @@ export type GgufFamily = {
    * 'neox' where they leave them as in the Hub's checkpoints.
    */
   ropeStyle: RopeStyle;
-  /** How router logits become scores; files that say otherwise in `expert_gating_func` are refused. 'softmax' without it. */
-  gating?: 'softmax' | 'sigmoid';
+  /** How router logits become scores; files that say otherwise in `expert_gating_func` are refused; 'any' where the family reads the key itself. 'softmax' without it. */
+  gating?: 'softmax' | 'sigmoid' | 'any';
+  /** Sizes of heads are not those of common keys; `defaults` gives them. */
+  hasOwnHeads?: boolean;
   /** Rotary settings that hold for the family and have no metadata key. */
   rope?: JsonObject;
   /** Further keys of config.json, each with the end of its metadata key: `expert_count` for `ARCH.expert_count`. */

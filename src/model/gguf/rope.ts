@@ -64,10 +64,18 @@ function readScaling(
     factor,
     beta_fast: metadata.number(key('scaling.yarn_beta_fast')) ?? null,
     beta_slow: metadata.number(key('scaling.yarn_beta_slow')) ?? null,
+    ...deepseekScales(metadata.number(key('scaling.yarn_log_multiplier'))),
     // The metadata's factor comes on top of YaRN's own.
     attention_factor:
       attentionFactor === undefined || factor <= 1 ? null : attentionFactor * (0.1 * Math.log(factor) + 1),
   };
+}
+
+/** DeepSeek's mscales: files hold a tenth of `mscale_all_dim`, and published models have both the same. */
+function deepseekScales(logMultiplier: number | undefined): JsonObject {
+  if (logMultiplier === undefined || logMultiplier === 0) return {};
+  const mscale = 10 * logMultiplier;
+  return { mscale, mscale_all_dim: mscale };
 }
 
 /** Most values of a factor list: half a head. */

@@ -152,6 +152,96 @@ describe('the published configs', () => {
     expect(moeOf(spec, 1).router.groups).toBeUndefined();
   });
 
+  it('DeepSeek-V2-Lite', () => {
+    const spec = specOf({
+      architectures: ['DeepseekV2ForCausalLM'],
+      model_type: 'deepseek_v2',
+      first_k_dense_replace: 1,
+      hidden_size: 2048,
+      intermediate_size: 10944,
+      kv_lora_rank: 512,
+      moe_intermediate_size: 1408,
+      moe_layer_freq: 1,
+      n_group: 1,
+      n_routed_experts: 64,
+      n_shared_experts: 2,
+      norm_topk_prob: false,
+      num_attention_heads: 16,
+      num_experts_per_tok: 6,
+      num_hidden_layers: 27,
+      num_key_value_heads: 16,
+      q_lora_rank: null,
+      qk_nope_head_dim: 128,
+      qk_rope_head_dim: 64,
+      rope_scaling: {
+        beta_fast: 32,
+        beta_slow: 1,
+        factor: 40,
+        mscale: 707e-3,
+        mscale_all_dim: 707e-3,
+        original_max_position_embeddings: 4096,
+        type: 'yarn',
+      },
+      routed_scaling_factor: 1.0,
+      scoring_func: 'softmax',
+      topk_group: 1,
+      topk_method: 'greedy',
+      v_head_dim: 128,
+      vocab_size: 102400,
+    });
+    expect(spec.layers[0]?.attention).toMatchObject({
+      kind: 'mla',
+      headDim: 192,
+      latent: { queryRank: 0, keyValueRank: 512, nopeHeadDim: 128, ropeHeadDim: 64, valueHeadDim: 128 },
+    });
+    expect(spec.layers[0]?.attention.scale).toBeCloseTo(192 ** -0.5 * (0.0707 * Math.log(40) + 1) ** 2, 12);
+    expect(spec.ropes[0]).toMatchObject({ style: 'interleaved', rotaryDim: 64 });
+    expect(moeOf(spec, 1)).toMatchObject({ sharedExpert: { intermediateSize: 2816 } });
+  });
+
+  it('Moonlight-16B-A3B and Kimi-K2, which are DeepSeek-V3 in shape', () => {
+    const shared = {
+      model_type: 'deepseek_v3',
+      kv_lora_rank: 512,
+      n_group: 1,
+      topk_group: 1,
+      norm_topk_prob: true,
+      scoring_func: 'sigmoid',
+      topk_method: 'noaux_tc',
+      num_nextn_predict_layers: 0,
+      seq_aux: true,
+    };
+    const moonlight = specOf({
+      ...shared,
+      q_lora_rank: null,
+      hidden_size: 2048,
+      num_attention_heads: 16,
+      num_key_value_heads: 16,
+      n_routed_experts: 64,
+      num_experts_per_tok: 6,
+      routed_scaling_factor: 2.446,
+    });
+    expect(moonlight.layers[0]?.attention.latent?.queryRank).toBe(0);
+    expect(moeOf(moonlight, 3).router).toMatchObject({ weightMultiplier: 2.446, selectionBias: true });
+    const kimi = specOf({
+      ...shared,
+      hidden_size: 7168,
+      num_attention_heads: 64,
+      num_key_value_heads: 64,
+      n_routed_experts: 384,
+      num_experts_per_tok: 8,
+      rope_scaling: {
+        type: 'yarn',
+        factor: 32,
+        mscale: 1,
+        mscale_all_dim: 1,
+        original_max_position_embeddings: 4096,
+      },
+    });
+    expect(kimi.layers[0]?.attention.latent?.queryRank).toBe(1536);
+    expect(moeOf(kimi, 3)).toMatchObject({ numExperts: 384, router: { normTopkProb: true } });
+  });
+
   it('ERNIE-4.5-21B-A3B', () => {
     const spec = specOf({
       architectures: ['Ernie4_5_MoeForCausalLM'],
@@ -389,6 +479,16 @@ describe('a config that is wrong', () => {
       'qwen2_moe',
       { layer_types: ['full_attention', 'sliding_attention'] },
       /`use_sliding_window` = false, got "sliding_attention"/,
+    ],
+    ['biases on latents', 'deepseek_v3', { attention_bias: true }, /attention_bias: expected false/],
+    ['another rotated part', 'deepseek_v3', { head_dim: 4 }, /`qk_rope_head_dim` = 2, got 4/],
+    ['an unknown scoring', 'deepseek_v3', { scoring_func: 'tanh' }, /softmax or sigmoid, got "tanh"/],
+    ['a list of other length', 'deepseek_v3', { mlp_layer_types: ['dense'] }, /`num_hidden_layers` = 2/],
+    [
+      'no number of experts per token',
+      'deepseek_v2',
+      { num_experts_per_tok: undefined },
+      /num_experts_per_tok: expected an integer/,
     ],
     ['groups that do not divide', 'glm4_moe', { n_group: 2 }, /`n_group` = 2, got 3/],
     ['more groups chosen than there are', 'glm4_moe', { n_group: 3, topk_group: 4 }, /`n_group` = 3, got 4/],

@@ -9,6 +9,7 @@ import { afterAll } from 'vitest';
 import { ConfigReader } from '../../../src/model/config.js';
 import type { WeightName } from '../../../src/model/families/family.js';
 import { familyOf } from '../../../src/model/families/registry.js';
+import type { ModelSpec } from '../../../src/model/model-spec.js';
 import { CHAR_TO_BYTE } from '../../../src/model/token-pieces.js';
 import { neededWeights } from '../../../src/model/weights.js';
 
@@ -151,6 +152,37 @@ export const TINY_CONFIGS: Record<string, Json> = {
     moe_layer_start_index: 1,
     tie_word_embeddings: true,
   },
+  deepseek_v2: {
+    model_type: 'deepseek_v2',
+    ...SIZES,
+    q_lora_rank: null,
+    kv_lora_rank: 6,
+    qk_nope_head_dim: 4,
+    qk_rope_head_dim: 2,
+    v_head_dim: 3,
+    n_routed_experts: 3,
+    num_experts_per_tok: 2,
+    moe_intermediate_size: 5,
+    intermediate_size: 10,
+    first_k_dense_replace: 1,
+  },
+  deepseek_v3: {
+    model_type: 'deepseek_v3',
+    ...SIZES,
+    num_key_value_heads: 2,
+    q_lora_rank: 7,
+    kv_lora_rank: 6,
+    qk_nope_head_dim: 4,
+    qk_rope_head_dim: 2,
+    v_head_dim: 3,
+    n_group: 1,
+    topk_group: 1,
+    n_routed_experts: 3,
+    num_experts_per_tok: 2,
+    moe_intermediate_size: 5,
+    intermediate_size: 10,
+    first_k_dense_replace: 1,
+  },
   minimax_m2: {
     model_type: 'minimax_m2',
     ...SIZES,
@@ -168,18 +200,30 @@ export function neededTensors(config: Json, nameNumber = 0): TestTensor[] {
   const reader = new ConfigReader(config, 'config.json');
   const family = familyOf(reader);
   const tensors = new Map<string, TestTensor>();
-  for (const need of neededWeights(family.readSpec(reader))) {
+  const spec = family.readSpec(reader);
+  for (const need of neededWeights(spec)) {
     const names: readonly WeightName[] = family.hubNames[need.role] ?? [];
     const name = names[Math.min(nameNumber, names.length - 1)];
     if (name === undefined) throw new Error(`no name for ${need.role}`);
     const view = typeof name === 'string' ? { tensor: name, parts: 1 } : name;
     const stacked = need.expert >= 0 && !view.tensor.includes('{expert}');
     const full = view.tensor.replace('{layer}', `${need.layer}`).replace('{expert}', `${need.expert}`);
+    if (need.head !== undefined) {
+      tensors.set(full, { name: full, shape: latentUpShape(spec, need.layer) });
+      continue;
+    }
     const isVector = need.rows === 1 && !['router', 'sharedExpertGate'].includes(need.role);
     const matrix = isVector ? [need.cols] : [need.rows * view.parts, need.cols];
     tensors.set(full, { name: full, shape: stacked ? [3, ...matrix] : matrix });
   }
   return [...tensors.values()];
+}
+
+/** Keys and values of all heads in one matrix. */
+function latentUpShape(spec: ModelSpec, layer: number): number[] {
+  const { numHeads = 0, latent } = spec.layers[layer]?.attention ?? {};
+  if (latent === undefined) throw new Error(`layer ${layer} has no latent attention`);
+  return [numHeads * (latent.nopeHeadDim + latent.valueHeadDim), latent.keyValueRank];
 }
 
 /** A byte-level BPE tokenizer of 256 bytes, a few merges and two special tokens. */
