@@ -60,6 +60,7 @@ Status check_supported(const ModelSpec& spec, const Topology& topology) {
   }
   for (const LayerSpec& layer : spec.layers) {
     const RouterSpec& router = layer.ffn.router;
+    if (layer.attention.is_latent) return unsupported("latent attention");
     if (layer.attention.sinks) return unsupported("attention sinks");
     if (layer.ffn.expert_bias) return unsupported("biases of experts");
     if (layer.ffn.activation == Activation::SwigluClamped)
