@@ -15,6 +15,8 @@ export type NativeDeviceOptions = {
   /** Threads of the host GPU lane (>= 1 with gpu 'host'). */
   gpuThreads: number;
   pinThreads: boolean;
+  /** Guess the next MoE layer's experts at each layer (gpu 'host' only). */
+  lookahead: boolean;
   /** 0: as fast as memory copies. */
   transferBandwidthGBs: number;
   kvDtype: 'f32' | 'f16' | 'bf16' | 'q8_0';
@@ -69,6 +71,11 @@ export type NativeLoadResult = {
   /** Views on native memory, detached by dispose. Layer l's routing starts at l * maxStepTokens * maxTopK. */
   topkIds: Int32Array;
   topkWeights: Float32Array;
+  /** Most tokens of a step for which the next layer's experts are guessed; 0: none are. */
+  guessedTokens: number;
+  /** [guessedTokens * topK] of the layer guessed last, where guessedTokens > 0. */
+  guessIds?: Int32Array;
+  guessWeights?: Float32Array;
   /** [maxLogitRows * vocabSize] */
   logits: Float32Array;
   /** [layers][OBSERVATION_HEAD + units] */

@@ -31,6 +31,7 @@ DeviceOptions read_options(const args::Fields& fields) {
                                     : 1;
   if (gpu > 1) options.gpu_backend = kGpu[gpu];
   options.pin_threads = fields.boolean("pinThreads");
+  options.lookahead = fields.boolean("lookahead");
   options.transfer_bandwidth_gbs = fields.number("transferBandwidthGBs", 0, 1e6);
   options.kv_dtype = static_cast<KvDType>(fields.choice("kvDtype", kKv));
   options.max_step_tokens = fields.integer("maxStepTokens", 1, kMaxTokens);
@@ -197,6 +198,12 @@ Napi::Value DeviceObject::finish_load(const Napi::CallbackInfo& info) {
   result.Set("maxTopK", std::max(spec.max_top_k(), 1U));
   result.Set("topkIds", view(env, buffers.topk_ids, routed, napi_int32_array));
   result.Set("topkWeights", view(env, buffers.topk_weights, routed, napi_float32_array));
+  result.Set("guessedTokens", buffers.guessed_tokens);
+  if (buffers.guessed_tokens > 0) {
+    const size_t guessed = size_t{buffers.guessed_tokens} * std::max(spec.max_top_k(), 1U);
+    result.Set("guessIds", view(env, buffers.guess_ids, guessed, napi_int32_array));
+    result.Set("guessWeights", view(env, buffers.guess_weights, guessed, napi_float32_array));
+  }
   result.Set("logits", view(env, buffers.logits, d->max_logit_rows() * spec.vocab_size, napi_float32_array));
   result.Set("observations",
              view(env, d->observations().data(), d->observations().size(), napi_float64_array));

@@ -76,8 +76,9 @@ void take_scratch(Layout& layout, RankScratch& scratch, const ModelSpec& spec, s
 }  // namespace
 
 Status Buffers::allocate(const ModelSpec& spec, const Topology& topology, uint32_t tokens,
-                         uint32_t max_logit_rows) {
+                         uint32_t max_logit_rows, bool lookahead) {
   max_tokens = tokens;
+  guessed_tokens = topology.gpu_lane && lookahead ? std::min(tokens, kGuessedTokens) : 0;
   const size_t hidden_size = spec.hidden_size;
   const size_t pairs = size_t{tokens} * spec.max_top_k();
   attention_partials.resize(topology.dense_ranks);
@@ -96,6 +97,11 @@ Status Buffers::allocate(const ModelSpec& spec, const Topology& topology, uint32
     if (topology.gpu_lane) layout.take(contributions, pairs * topology.max_group_ranks() * hidden_size);
     layout.take(topk_ids, spec.layers.size() * std::max<size_t>(pairs, 1));
     layout.take(topk_weights, spec.layers.size() * std::max<size_t>(pairs, 1));
+    if (guessed_tokens > 0) {
+      layout.take_input(guess_input, guessed_tokens, hidden_size);
+      layout.take(guess_ids, guessed_tokens * std::max<size_t>(spec.max_top_k(), 1));
+      layout.take(guess_weights, guessed_tokens * std::max<size_t>(spec.max_top_k(), 1));
+    }
     layout.take(logits, size_t{max_logit_rows} * spec.vocab_size);
     layout.take_input(final_input, max_logit_rows, hidden_size);
     for (RankScratch& scratch : unit_scratch) take_scratch(layout, scratch, spec, tokens);

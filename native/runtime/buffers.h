@@ -20,6 +20,8 @@ inline constexpr uint32_t kPrivateTokens = 4;
 inline constexpr uint32_t kFfnTile = 64;
 /// (token, head) pairs of latent attention at a time, unless a token alone has more heads.
 inline constexpr uint32_t kLatentRows = 64;
+/// Tokens of a step up to which the next layer's experts are guessed: beyond, nearly all are active anyway.
+inline constexpr uint32_t kGuessedTokens = kFfnTile;
 
 /// A token's normalised hidden state, as floats and prepared in each activation format that a consumer wants.
 struct LayerInput {
@@ -52,8 +54,9 @@ struct RankScratch {
 };
 
 struct Buffers {
+  /// `lookahead`: with room for guesses (GPU lane only).
   Status allocate(const ModelSpec& spec, const Topology& topology, uint32_t max_tokens,
-                  uint32_t max_logit_rows);
+                  uint32_t max_logit_rows, bool lookahead);
 
   uint32_t max_tokens = 0;
   float* hidden = nullptr;                 ///< [T][H]
@@ -67,6 +70,10 @@ struct Buffers {
   float* contributions = nullptr;          ///< [pairs][max group ranks][H]; GPU lane only
   int32_t* topk_ids = nullptr;             ///< [layers][T * K]
   float* topk_weights = nullptr;           ///< [layers][T * K]
+  uint32_t guessed_tokens = 0;             ///< most tokens of a step with guesses; 0: no room for any
+  LayerInput guess_input;                  ///< [guessed_tokens]
+  int32_t* guess_ids = nullptr;            ///< [guessed_tokens * K], of the layer guessed last
+  float* guess_weights = nullptr;          ///< [guessed_tokens * K]
   float* logits = nullptr;                 ///< [rows][V]
   LayerInput final_input;                  ///< [rows]
   std::vector<RankScratch> unit_scratch;   ///< per unit rank

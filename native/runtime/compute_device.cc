@@ -130,7 +130,8 @@ Status ComputeDevice::finish_load() {
   if (Status s = store_.complete(); !s.ok()) return s;
   files_.clear();
   if (Status s =
-          buffers_.allocate(spec_, options_.topology, options_.max_step_tokens, options_.max_logit_rows);
+          buffers_.allocate(spec_, options_.topology, options_.max_step_tokens, options_.max_logit_rows,
+                            options_.lookahead && options_.gpu_backend.empty());
       !s.ok()) {
     return s;
   }

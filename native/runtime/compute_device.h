@@ -21,6 +21,7 @@ namespace nearmoe {
 struct DeviceOptions {
   Topology topology;
   bool pin_threads = true;
+  bool lookahead = false;             ///< guess the next MoE layer's experts at each layer (host GPU lane)
   double transfer_bandwidth_gbs = 0;  ///< <= 0: unthrottled
   KvDType kv_dtype = KvDType::F16;
   uint32_t max_step_tokens = 512;

@@ -222,6 +222,7 @@ void Forward::run_attention_and_router(uint32_t rank, uint32_t layer) {
     buffers_.groups.build(buffers_.topk_ids + topk_offset(layer), buffers_.topk_weights + topk_offset(layer),
                           step_->tokens, ffn.top_k, ffn.num_experts);
   }
+  guess_next(rank, layer);
 }
 
 void Forward::run_logits(uint32_t rank) {

@@ -119,6 +119,9 @@ class Forward {
 
   void ffn_part(uint32_t rank, uint32_t layer);
   void route(uint32_t rank, uint32_t layer);
+  /// Where buffers have room for guesses: the next MoE layer's experts, guessed from this layer's hidden
+  /// state.
+  void guess_next(uint32_t rank, uint32_t layer);
   void dense_ffn(uint32_t rank, uint32_t layer);
   void own_experts(uint32_t rank, uint32_t layer);
   /// The weighted outputs of an expert's slice, added to partial [T][H].

@@ -47,6 +47,9 @@ function gpuLines({ experts, devices }: GenerateResult, info: PlanReport): strin
       `hit rate ${rate}`,
       `prefetched ${formatCount(experts.prefetched)}, used ${formatCount(experts.prefetchUsed)}`,
       `moved ${formatBytes(experts.bytesMoved)}`,
+      ...(experts.guessable > 0
+        ? [`next layer guessed ${formatShare(experts.guessed / experts.guessable)}`]
+        : []),
     ]),
     row('gpu', [`busy ${formatMs(devices.gpuBusyMs)}`, `transfers ${formatMs(devices.transferBusyMs)}`]),
   ];

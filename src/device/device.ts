@@ -52,6 +52,14 @@ export type LayerRouting = {
   topkWeights: Float32Array;
 };
 
+/** A guess of the experts that a layer will need, likeliest first. */
+export type LayerGuess = {
+  layer: number;
+  count: number;
+  /** [count] */
+  expertIds: Int32Array;
+};
+
 /** What one layer's experts do in this step; entries in ascending expert id, each active expert exactly once. */
 export type LayerAssignment = {
   layer: number;
@@ -126,6 +134,11 @@ export interface Device {
   runAttention(layer: number): StepStatus;
   /** Routing of a MoE layer of this step; views that stay valid until the next beginStep. */
   routing(layer: number): LayerRouting;
+  /**
+   * What the last runAttention guessed for the MoE layer behind it, from this layer's hidden state; undefined where the
+   * device makes no guess. Valid until the next runAttention.
+   */
+  lookahead(): LayerGuess | undefined;
   /** Starts the layer's experts; returns at once. The next runAttention or runLogits orders itself behind it. */
   submitExperts(assignment: LayerAssignment): void;
   /** Queues a prefetch of an expert into a slot, behind on-demand transfers. */

@@ -18,12 +18,14 @@ import {
   type DeviceInfo,
   type DeviceTraceEvent,
   type LayerAssignment,
+  type LayerGuess,
   type LayerObservation,
   type LayerRouting,
   type StepBatch,
   type StepStatus,
   TIMED_OPS,
 } from './device.js';
+import { GuessRanking } from './guess-ranking.js';
 import { PlanEncoder, StepEncoder } from './step-wire.js';
 
 const TRACE_KINDS = ['layers', 'attention', 'experts', 'transfer', 'logits'] as const;
@@ -62,6 +64,8 @@ class HostDevice implements LoadableDevice {
   #moeLayers: number[];
   #logitRows = 0;
   #tokens = 0;
+  #lastLayer = -1;
+  #guess: GuessRanking;
   #steps = new StepEncoder();
   #plans = new PlanEncoder();
   #opTimesUs = new Float64Array(TIMED_OPS.length);
@@ -70,6 +74,8 @@ class HostDevice implements LoadableDevice {
     this.#spec = spec;
     this.#options = options;
     this.#moeLayers = spec.layers.flatMap(({ ffn }, layer) => (ffn.kind === 'moe' ? [layer] : []));
+    const experts = spec.layers.map(({ ffn }) => (ffn.kind === 'moe' ? ffn.numExperts : 0));
+    this.#guess = new GuessRanking(Math.max(0, ...experts));
     const native = asDeviceError(() => binding().createDevice(spec, options, cancelFlags));
     this.#native = native;
     const { units, threadsPerUnit, tpDegree, gpu, transferBandwidthGBs } = options;
@@ -145,7 +151,17 @@ class HostDevice implements LoadableDevice {
   }
 
   runAttention(layer: number): StepStatus {
+    this.#lastLayer = layer;
     return this.#run((native) => native.submitAttention(layer));
+  }
+
+  lookahead(): LayerGuess | undefined {
+    const { guessedTokens, guessIds, guessWeights } = this.#loaded();
+    const next = this.#moeLayers.find((layer) => layer > this.#lastLayer);
+    const ffn = this.#spec.layers[next ?? -1]?.ffn;
+    if (next === undefined || ffn?.kind !== 'moe' || this.#tokens > guessedTokens) return undefined;
+    if (guessIds === undefined || guessWeights === undefined) return undefined;
+    return this.#guess.rank(next, guessIds, guessWeights, this.#tokens * ffn.numExpertsPerTok);
   }
 
   submitExperts(assignment: LayerAssignment): void {

@@ -10,13 +10,15 @@ import {
   type DeviceInfo,
   type DeviceTraceEvent,
   type LayerAssignment,
+  type LayerGuess,
   type LayerObservation,
   type LayerRouting,
   type StepBatch,
   type StepStatus,
   TIMED_OPS,
 } from './device.js';
-import { ExpertTimeline, type LastSide, type SimulatedObservation } from './expert-timeline.js';
+import { type DeviceBooks, emptyBooks } from './device-books.js';
+import { ExpertTimeline, type SimulatedObservation } from './expert-timeline.js';
 import type { OperationTimes, RoutingSource } from './operation-times.js';
 import { VirtualTransferLane } from './virtual-transfer-lane.js';
 
@@ -27,23 +29,9 @@ export type SimulatedOptions = Pick<
   /** Size of the rows that runLogits returns; they are all zero. */
   logitColumns: number;
   /** Called when a layer's routing is known, before it is planned. */
-  onRouted?: (layer: number, batch: StepBatch) => void;
-};
-
-/** What was done since the device was made. */
-export type DeviceBooks = {
-  tokens: number;
-  /** (token, expert) pairs by the side that computed them. */
-  gpuPairs: number;
-  ndpPairs: number;
-  transfers: number;
-  /** GPU on attention, dense blocks, routers and logits; GPU on experts; mean over the units; transfer lane. */
-  denseUs: number;
-  gpuExpertsUs: number;
-  unitUs: number;
-  transferUs: number;
-  /** From each plan's submission until its last expert was done, by the side that was last. */
-  lastUs: Record<LastSide, number>;
+  onRouted?: (layer: number) => void;
+  /** Guesses the experts of the MoE layer behind `layer`; none where it is missing. */
+  lookahead?: (layer: number, batch: StepBatch) => LayerGuess | undefined;
 };
 
 export class SimulatedDevice implements Device {
@@ -53,6 +41,7 @@ export class SimulatedDevice implements Device {
   /** When the previous layer's output is complete. */
   private readyUs = 0;
   private batch: StepBatch = { sequences: [] };
+  private lastLayer = -1;
   private tokens = 0;
   private attendedTokens = 0;
   private cachedTokens = 0;
@@ -141,9 +130,10 @@ export class SimulatedDevice implements Device {
       return 'done';
     }
     observation.attentionUs = endUs - startUs;
+    this.lastLayer = layer;
     this.clockUs = endUs + times.routingSyncUs;
     this.route(layer);
-    this.options.onRouted?.(layer, this.batch);
+    this.options.onRouted?.(layer);
     return 'done';
   }
 
@@ -151,6 +141,10 @@ export class SimulatedDevice implements Device {
     const routing = this.routings[layer];
     if (routing === undefined || routing.topK === 0) throw new DeviceError(`Layer ${layer} was not routed`);
     return routing;
+  }
+
+  lookahead(): LayerGuess | undefined {
+    return this.options.lookahead?.(this.lastLayer, this.batch);
   }
 
   submitExperts(assignment: LayerAssignment): void {
@@ -261,20 +255,6 @@ export class SimulatedDevice implements Device {
 }
 
 const NOTHING: readonly number[] = [];
-
-function emptyBooks(): DeviceBooks {
-  return {
-    tokens: 0,
-    gpuPairs: 0,
-    ndpPairs: 0,
-    transfers: 0,
-    denseUs: 0,
-    gpuExpertsUs: 0,
-    unitUs: 0,
-    transferUs: 0,
-    lastUs: { units: 0, gpu: 0, link: 0 },
-  };
-}
 
 function mean(values: Float64Array): number {
   let sum = 0;

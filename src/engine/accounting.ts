@@ -41,6 +41,8 @@ export function noCosts(units: number): StepCosts {
       prefetched: 0,
       prefetchUsed: 0,
       evictions: 0,
+      guessable: 0,
+      guessed: 0,
       bytesMoved: 0,
     },
   };

@@ -75,6 +75,8 @@ export class Forward {
       const startUs = device.nowUs();
       planner.completeTransfers(device.completedTransfers(), startUs);
       device.submitExperts(planner.plan(layer, device.routing(layer), startUs));
+      const guess = device.lookahead();
+      if (guess !== undefined) planner.hint(guess);
       const { count, layers, experts, slots } = planner.prefetch(layer, device.nowUs());
       for (let i = 0; i < count; i++) device.submitPrefetch(layers[i] ?? 0, experts[i] ?? 0, slots[i] ?? 0);
       costs.scheduleUs += device.nowUs() - startUs;

@@ -185,6 +185,7 @@ export function nativeOptions(settings: Settings, facts: WeightFacts): NativeDev
     gpu: settings.gpu,
     gpuThreads,
     pinThreads: settings.pinThreads,
+    lookahead: settings.prefetch === 'lookahead',
     transferBandwidthGBs: Number.isFinite(transferBandwidthGBs) ? transferBandwidthGBs : 0,
     kvDtype: settings.kvDtype,
     maxStepTokens: settings.maxBatchTokens,

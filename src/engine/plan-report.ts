@@ -91,5 +91,8 @@ function reasons(
     `An expert with one token takes ${gpuUs} us on the GPU and ${ndpUs} us on an NDP group, a transfer ` +
       `${costs.transferUs.toFixed(1)} us; policy '${settings.policy}' weighs these for each layer.`,
     `Prefetch '${settings.prefetch}' and cache rule '${settings.cachePolicy}' choose what stays in VRAM.`,
+    ...(settings.prefetch === 'lookahead' && settings.gpu !== 'host'
+      ? [`This GPU path does not guess the next layer's experts: 'lookahead' acts as 'prefill'.`]
+      : []),
   ];
 }

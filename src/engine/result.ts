@@ -44,6 +44,9 @@ export type ExpertStats = {
   prefetched: number;
   prefetchUsed: number;
   evictions: number;
+  /** Uses in layers that the lookahead had guessed, and those that were among its guesses (prefetch 'lookahead'). */
+  guessable: number;
+  guessed: number;
   bytesMoved: number;
 };
 

@@ -18,6 +18,9 @@ export type CacheStats = {
   prefetched: number;
   prefetchUsed: number;
   evictions: number;
+  /** Uses in layers that a lookahead had guessed, and those of them that were among its guesses. */
+  guessable: number;
+  guessed: number;
   /** Bytes of on-demand transfers and prefetches. */
   bytesMoved: number;
 };
@@ -33,6 +36,8 @@ export function emptyStats(): CacheStats {
     prefetched: 0,
     prefetchUsed: 0,
     evictions: 0,
+    guessable: 0,
+    guessed: 0,
     bytesMoved: 0,
   };
 }

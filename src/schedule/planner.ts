@@ -5,6 +5,7 @@
  *
  *   for each MoE layer:  planner.completeTransfers(device.completedTransfers(), now)
  *                        device.submitExperts(planner.plan(layer, routing, now))
+ *                        planner.hint(device.lookahead()), where it guesses
  *                        for each of planner.prefetch(layer, now): device.submitPrefetch(...)
  *   after each step:     planner.observe(device.observations())
  *
@@ -64,6 +65,11 @@ export class Planner {
     cache.commitPlan(plan, work.tokens, nowUs, costs.transferUs);
     this.prefetcher.observe(work);
     return plan;
+  }
+
+  /** Takes in a guess of a later layer's experts, likeliest first; call after plan(), before prefetch(). */
+  hint({ layer, expertIds, count }: { layer: number; expertIds: Int32Array; count: number }): void {
+    this.prefetcher.hint(layer, expertIds, count);
   }
 
   /** Prefetches to submit while `layer` computes; call after submitExperts. */

@@ -35,6 +35,9 @@ export class Prefetcher {
   private readonly maxOutstanding: number;
   private readonly requests: PrefetchRequests;
   private readonly found: PrefetchCandidates;
+  /** [numExperts] 1: guessed for guessedLayer. */
+  private readonly guessed: Uint8Array;
+  private guessedLayer = -1;
   private lastCallUs = Number.NaN;
   /** Running mean of the time between calls: what the lane must be kept busy for. */
   private gapUs = 0;
@@ -49,6 +52,7 @@ export class Prefetcher {
     this.margin = options.margin ?? DEFAULT_MARGIN;
     this.maxOutstanding = options.maxOutstanding ?? DEFAULT_MAX_OUTSTANDING;
     const capacity = this.maxOutstanding;
+    this.guessed = new Uint8Array(cache.numExperts);
     this.requests = {
       count: 0,
       layers: new Int32Array(capacity),
@@ -63,6 +67,7 @@ export class Prefetcher {
   }
 
   observe(work: LayerWork): void {
+    if (work.layer === this.guessedLayer) this.countFound(work);
     this.predictor?.observe(work);
     this.cache.rescored(work.layer);
   }
@@ -70,6 +75,17 @@ export class Prefetcher {
   /** Hands a lookahead's guess on to the predictor. */
   hint(layer: number, expertIds: Int32Array, count: number): void {
     this.predictor?.hint?.(layer, expertIds, count);
+    this.guessed.fill(0);
+    this.guessedLayer = layer;
+    for (let i = 0; i < count; i++) this.guessed[expertIds[i] as number] = 1;
+  }
+
+  /** How many of a layer's experts were guessed before. */
+  private countFound(work: LayerWork): void {
+    const { stats } = this.cache;
+    this.guessedLayer = -1;
+    stats.guessable += work.count;
+    for (let i = 0; i < work.count; i++) stats.guessed += this.guessed[work.expertIds[i] as number] as number;
   }
 
   /** Chooses prefetches to start while `layer` computes and admits them to the cache; the caller submits them. */

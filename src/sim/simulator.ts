@@ -3,8 +3,8 @@
  * system and the routing of its requests. Called by the suites, `sim`, `plan` and tests. Deterministic: the only clock
  * is the device's.
  */
-import type { StepBatch } from '../device/device.js';
-import { type DeviceBooks, SimulatedDevice } from '../device/simulated.js';
+import type { DeviceBooks } from '../device/device-books.js';
+import { SimulatedDevice } from '../device/simulated.js';
 import { calibrate } from '../engine/calibrate.js';
 import { Engine } from '../engine/engine.js';
 import { Forward } from '../engine/forward.js';
@@ -84,7 +84,8 @@ class Simulation {
         expertBytes: model.expertBytes,
         transferBandwidthGBs: box.gpu.hostToDeviceGBs,
         logitColumns: LOGIT_COLUMNS,
-        onRouted: (layer, batch) => this.onRouted(layer, batch),
+        onRouted: (layer) => this.onRouted(layer),
+        lookahead: (layer, batch) => this.lookahead?.guess(layer, batch),
       },
       times,
       new RecordedRouting(records, model.spec.layers.length),
@@ -186,12 +187,8 @@ class Simulation {
   }
 
   /** Between a layer's routing and its plan: what the system does beside the planner. */
-  private onRouted(layer: number, batch: StepBatch): void {
+  private onRouted(layer: number): void {
     if (this.input.system.keeps !== 'cache') this.dropCopies(layer);
-    if (this.lookahead?.guess(layer, batch)) {
-      const { layer: next, expertIds, count } = this.lookahead;
-      this.planner.prefetcher.hint(next, expertIds, count);
-    }
   }
 
   /** Gives up what the previous layer with experts copied. */

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { writeOutputFiles } from '../../src/cli/output-files.js';
-import type { Device, LayerAssignment, LayerObservation } from '../../src/device/device.js';
+import type { Device, LayerAssignment, LayerGuess, LayerObservation } from '../../src/device/device.js';
 import type { LoadableDevice } from '../../src/device/native.js';
 import { SimulatedDevice } from '../../src/device/simulated.js';
 import { calibrate } from '../../src/engine/calibrate.js';
@@ -26,9 +26,17 @@ type Tape = {
   clockUs: number[];
   completed: (readonly number[])[];
   observations: LayerObservation[][];
+  guesses: (LayerGuess | undefined)[];
 };
 
-const emptyTape = (): Tape => ({ plans: [], prefetches: [], clockUs: [], completed: [], observations: [] });
+const emptyTape = (): Tape => ({
+  plans: [],
+  prefetches: [],
+  clockUs: [],
+  completed: [],
+  observations: [],
+  guesses: [],
+});
 
 function planText({ layer, count, expertIds, places, slots, transfers }: LayerAssignment): string {
   const column = (values: Int32Array) => values.subarray(0, count).join();
@@ -61,6 +69,10 @@ function taped<D extends Device>(device: D, tape: Tape, answers: (tape: Tape) =>
 function record(device: LoadableDevice, tape: Tape): LoadableDevice {
   return taped(device, tape, () => ({
     nowUs: () => keep(tape.clockUs, device.nowUs()),
+    lookahead: () => {
+      const guess = device.lookahead();
+      return keep(tape.guesses, guess && { ...guess, expertIds: guess.expertIds.slice() });
+    },
     completedTransfers: () => keep(tape.completed, [...device.completedTransfers()]),
     observations: () =>
       keep(
@@ -76,7 +88,7 @@ function keep<T>(list: T[], value: T): T {
 }
 
 function replay(device: SimulatedDevice, own: Tape, heard: Tape): SimulatedDevice {
-  let [clock, completed, observed] = [0, 0, 0];
+  let [clock, completed, observed, guessed] = [0, 0, 0, 0];
   const next = <T>(list: readonly T[], at: number): T => {
     const value = list[at];
     if (value === undefined) throw new Error('the replayed run asks for more than was recorded');
@@ -89,6 +101,8 @@ function replay(device: SimulatedDevice, own: Tape, heard: Tape): SimulatedDevic
       return next(heard.completed, completed++);
     },
     observations: () => next(heard.observations, observed++),
+    // A guess may be missing, so that what was recorded is told by the number of entries alone.
+    lookahead: () => heard.guesses[guessed++],
   }));
 }
 
@@ -171,7 +185,7 @@ describe('a replayed run', () => {
   ];
   it.each(layouts)('makes the plans of the real one: $model, $units units, TP $tpDegree', (layout) => {
     const { model, ...options } = layout;
-    fixture = new Fixture(model, { ...options, gpu: 'host', gpuThreads: 1 });
+    fixture = new Fixture(model, { ...options, gpu: 'host', gpuThreads: 1, prefetch: 'lookahead' });
     const profile = calibrate(fixture.device, fixture.device.info, 64);
     for (const name of names) {
       const real = emptyTape();
@@ -184,6 +198,7 @@ describe('a replayed run', () => {
       const about = `${name.policy}, prefetch ${name.prefetch}`;
       expect(simulated.plans, about).toEqual(real.plans);
       expect(simulated.prefetches, about).toEqual(real.prefetches);
+      expect(real.guesses.filter((guess) => guess !== undefined).length, about).toBeGreaterThan(20);
       expect(real.plans.length, about).toBeGreaterThan(60);
       const pairs = result.routing.tokens * result.routing.layers.length * result.routing.topK;
       expect(device.books.gpuPairs + device.books.ndpPairs, about).toBe(pairs);

@@ -3,7 +3,7 @@
  * as many as a token chooses, of which a given share is right. In simulation the mistakes are drawn at random; recall
  * is a knob, with public figures for its range in docs/simulation.md. Used by simulator.ts.
  */
-import type { StepBatch } from '../../device/device.js';
+import type { LayerGuess, StepBatch } from '../../device/device.js';
 import type { RoutingRecord } from '../../engine/result.js';
 import { randomBits } from './random.js';
 
@@ -13,7 +13,7 @@ export const DEFAULT_RECALL = 0.67;
 /** Beyond this many tokens nearly all experts are active, and guessing says nothing. */
 export const MAX_LOOKAHEAD_TOKENS = 64;
 
-export class Lookahead {
+export class Lookahead implements LayerGuess {
   /** Of the last guess: layer, and experts likeliest first. */
   layer = -1;
   count = 0;
@@ -43,11 +43,11 @@ export class Lookahead {
     this.threshold = recall * 2 ** 32;
   }
 
-  /** Guesses for the layer with experts behind `layer`; false where there is nothing to guess. */
-  guess(layer: number, batch: StepBatch): boolean {
+  /** Guesses for the layer with experts behind `layer`; undefined where there is nothing to guess. */
+  guess(layer: number, batch: StepBatch): LayerGuess | undefined {
     const next = this.nextLayer[layer] ?? -1;
     const tokens = batch.sequences.reduce((sum, { tokenIds }) => sum + tokenIds.length, 0);
-    if (next < 0 || tokens > MAX_LOOKAHEAD_TOKENS) return false;
+    if (next < 0 || tokens > MAX_LOOKAHEAD_TOKENS) return undefined;
     this.layer = next;
     this.votes.fill(0);
     for (const { cancelSlot, firstPosition, tokenIds } of batch.sequences) {
@@ -56,7 +56,7 @@ export class Lookahead {
       for (let i = 0; i < tokenIds.length; i++) this.vote(record, next, firstPosition + i);
     }
     this.rank();
-    return true;
+    return this;
   }
 
   /** One token's guesses: each chosen expert is found with the probability of the recall, others fill up. */

@@ -59,6 +59,8 @@ export const result: GenerateResult = {
     prefetched: 9,
     prefetchUsed: 5,
     evictions: 2,
+    guessable: 0,
+    guessed: 0,
     bytesMoved: 1_500_000,
   },
   devices: {

@@ -12,6 +12,7 @@ const OPTIONS: NativeDeviceOptions = {
   gpu: 'off',
   gpuThreads: 0,
   pinThreads: false,
+  lookahead: false,
   transferBandwidthGBs: 0,
   kvDtype: 'f32',
   maxStepTokens: 8,

@@ -126,6 +126,10 @@ export class FakeDevice implements Device {
     return { tokens: tokens.length, topK: TOY.topK, topkIds, topkWeights: new Float32Array(topkIds.length) };
   }
 
+  lookahead(): undefined {
+    return undefined;
+  }
+
   submitExperts(plan: LayerAssignment): void {
     if (plan.layer !== this.#awaitsExperts) throw new Error(`experts of layer ${plan.layer} out of order`);
     this.#awaitsExperts = -1;
