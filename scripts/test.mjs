@@ -37,6 +37,7 @@ const builds = [
 /** @type {Step[]} */
 const checks = [
   { name: 'types of tests and scripts', command: [`${bin}/tsc`, '-p', 'tsconfig.json'] },
+  { name: 'types of the dashboard', command: [`${bin}/tsc`, '-p', 'dashboard/tsconfig.json'] },
   { name: 'Biome', command: [`${bin}/biome`, 'ci', '--colors=off', '--error-on-warnings', '.'] },
   { name: 'knip', command: [`${bin}/knip`, '--no-progress'] },
   ...['layers', 'core-path', 'ops', 'words', 'weak-symbols', 'clang-format', 'publint'].map((name) => ({

@@ -30,6 +30,7 @@ type ServeFlags = LoadFlags & {
   heartbeat?: number;
   drainTimeout?: number;
   measureBandwidth?: boolean;
+  dashboard: boolean;
 };
 
 /** Keys may come from here too, separated by commas: a command line can be read by others. */
@@ -61,6 +62,7 @@ export function addServeCommand(
     .option('--heartbeat <ms>', 'a silent stream sends a comment after this time', numeric('heartbeatMs'))
     .option('--drain-timeout <ms>', 'longest wait for requests when ending', numeric('drainTimeoutMs'))
     .option('--measure-bandwidth', "measure the machine's read bandwidth first, to tell the share in use")
+    .option('--no-dashboard', 'offer no page at /')
     .action(async (flags: ServeFlags) => finish(await serveCommand(flags, context)));
 }
 
@@ -127,6 +129,7 @@ function serverOptions(
     drainTimeoutMs: flags.drainTimeout,
     readBandwidthGBs,
     processMetrics: true,
+    dashboard: flags.dashboard,
     onError: (error) => context.stderr.write(errorText(error)),
   };
 }

@@ -12,6 +12,7 @@ import { ApiError, toApiError, unavailable } from './api-error.js';
 import { readJson } from './body.js';
 import { chatWork } from './chat.js';
 import { completionWork } from './completions.js';
+import { dashboardResponse, readDashboard } from './dashboard.js';
 import { respond, type Work } from './generate.js';
 import type { LatencyWindow } from './latency-window.js';
 import { liveStats } from './live-stats.js';
@@ -67,6 +68,7 @@ export function createApp(parts: AppParts): Hono<Env> {
   app.use('/metrics', identify);
 
   addWatchRoutes(app, parts);
+  if (settings.dashboard) addDashboard(app);
   app.post('/v1/chat/completions', (c) => generate(c, parts, 'chat', (body) => chatWork(served, body)));
   app.post('/v1/completions', (c) =>
     generate(c, parts, 'completions', (body) => completionWork(served, body)),
@@ -104,6 +106,11 @@ function addWatchRoutes(app: Hono<Env>, { served, settings, admission, metrics, 
     const source = { model: served.model, name: served.name, admission, latencies, readBandwidthGBs };
     return c.json(await liveStats(source, c.req.query('timeline') === '1'));
   });
+}
+
+function addDashboard(app: Hono<Env>): void {
+  for (const [path, file] of readDashboard())
+    app.get(path, (c) => dashboardResponse(file, c.req.header('if-none-match')));
 }
 
 async function generate(

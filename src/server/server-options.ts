@@ -33,6 +33,8 @@ export type ServerOptions = {
   readBandwidthGBs?: number;
   /** Adds figures of the whole process to /metrics; for one server of a process. Default false. */
   processMetrics?: boolean;
+  /** Offers a page with chat and live figures at /. Default true. */
+  dashboard?: boolean;
   /** Told of errors that are the server's own (status 500). Default: a warning of the process. */
   onError?: (error: unknown) => void;
 };
@@ -50,6 +52,7 @@ export const SERVER_DEFAULTS = {
   heartbeatMs: 5000,
   drainTimeoutMs: 30_000,
   processMetrics: false,
+  dashboard: true,
   onError: (error: unknown) => process.emitWarning(error instanceof Error ? error : String(error)),
 } as const;
 
@@ -75,6 +78,7 @@ const checks = {
   drainTimeoutMs: integer(0, LONGEST_MS),
   readBandwidthGBs: number('a number > 0', (value) => value > 0 && value < Infinity),
   processMetrics: flag,
+  dashboard: flag,
   onError: callback,
 } satisfies { [Name in keyof Required<ServerOptions>]: unknown };
 
