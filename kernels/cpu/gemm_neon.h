@@ -68,7 +68,8 @@ static void multiply_tile(const WeightBlock* w, const TokenBlock* x, size_t row,
   }
   for (size_t b = 0; b < blocks; ++b, ++w, ++x) {
     const int8_t* values = x->values[lane];
-#pragma GCC unroll 2
+// Halves one after the other: interleaved, their sums do not fit the registers.
+#pragma GCC unroll 1
     for (size_t h = 0; h < kHalves; ++h) {
       int32x4_t dots[kPairs][kRowPairs];
 #pragma GCC unroll 2
