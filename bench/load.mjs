@@ -58,8 +58,11 @@ async function once() {
   await loaded.dispose();
 }
 
-/** Brings the files into the page cache. */
-function warm() {
+/**
+ * Brings the files into the page cache.
+ * @param {string} model
+ */
+function warm(model) {
   if (!statSync(model, { throwIfNoEntry: false })) return;
   const files = statSync(model).isDirectory()
     ? readdirSync(model).map((name) => path.join(model, name))
@@ -76,7 +79,7 @@ function warm() {
 const median = (numbers) => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN;
 
 function repeat() {
-  warm();
+  warm(model ?? '');
   const runs = Array.from({ length: Number(args.repetitions) }, () => {
     const output = execFileSync(process.execPath, [
       fileURLToPath(import.meta.url),
