@@ -57,33 +57,50 @@ function count(name: string, value: number): number {
 }
 
 function planLines(plan: BoxPlan): string[] {
-  const held = `${plan.expertSlots} of ${plan.experts} experts (${formatShare(plan.expertSlots / plan.experts)})`;
   return [
     row('model', plan.model),
     row('box', `${plan.gpu}, ${plan.units} units of ${plan.unitBandwidthGBs} GB/s`),
-    ...plan.memory.map(({ place, kind, sizeBytes, capacityBytes }, index) =>
-      row(
-        index === 0 ? 'memory' : '',
-        `${place.padEnd(16)} ${kind.padEnd(28)} ${formatBytes(sizeBytes).padStart(9)} of ${formatBytes(capacityBytes)}` +
-          `${sizeBytes > capacityBytes ? '  DOES NOT FIT' : ''}`,
-      ),
-    ),
-    row('GPU holds', held),
-    row('TTFT', formatMs(plan.ttftMs)),
-    row('TPOT', `${formatMs(plan.tpotMs)} (${formatRate(1e3 / plan.tpotMs)})`),
+    ...memoryRows(plan),
     row(
-      'bound',
-      `${formatMs(plan.boundMs)} of ${formatMs(plan.totalMs)} in all: ${formatShare(plan.shareOfBound)} of it is reached`,
+      'GPU holds',
+      `${plan.expertSlots} of ${plan.experts} experts (${formatShare(plan.expertSlots / plan.experts)})`,
     ),
-    row('in the way', plan.bottleneck),
-    ...plan.changes.map(({ change, tpotMs, speedup }, index) =>
-      row(
-        index === 0 ? 'change' : '',
-        `${change.padEnd(26)} ${speedup.toFixed(2)} times as fast, TPOT ${formatMs(tpotMs)}`,
-      ),
-    ),
+    timeRow('TTFT', plan.ttftMs, plan.ttftBoundMs),
+    timeRow('TPOT', plan.tpotMs, plan.tpotBoundMs, ` (${formatRate(1e3 / plan.tpotMs)})`),
+    row('in all', `${formatMs(plan.totalMs)}, least possible ${formatMs(plan.boundMs)}`),
+    row('in the way', `${plan.bottleneck} of the time`),
+    ...adviceRows(plan),
     row('', 'simulated on synthetic routing; no such box was measured'),
   ];
+}
+
+function memoryRows({ memory }: BoxPlan): string[] {
+  return memory.map(({ place, kind, sizeBytes, capacityBytes }, index) => {
+    const sizes = `${formatBytes(sizeBytes).padStart(7)} of ${formatBytes(capacityBytes)}`;
+    const fault = sizeBytes > capacityBytes ? ' TOO MUCH' : '';
+    return row(index === 0 ? 'memory' : '', `${place.padEnd(15)}  ${kind.padEnd(23)} ${sizes}${fault}`);
+  });
+}
+
+function timeRow(label: string, timeMs: number, boundMs: number, note = ''): string {
+  const bound = `least possible ${formatMs(boundMs)}, ${formatShare(boundMs / timeMs)} of it`;
+  return row(label, `${`${formatMs(timeMs)}${note}`.padEnd(27)}${bound}`);
+}
+
+/** Faster by less than this is no reason to buy. */
+const WORTH = 1.02;
+
+/** What makes the model fit comes first, then what makes it faster, the most helpful change first. */
+function adviceRows({ fits, units, unitsToFit, changes }: BoxPlan): string[] {
+  const needed = fits ? [] : [`${unitsToFit} units to hold all experts, in place of ${units}`];
+  const useful = changes
+    .filter(({ speedup }) => speedup >= WORTH)
+    .map(({ change, tpotMs, speedup }) => {
+      return `${change.padEnd(26)} ${speedup.toFixed(2)} times as fast, TPOT ${formatMs(tpotMs)}`;
+    });
+  const advice = [...needed, ...useful];
+  if (advice.length === 0) advice.push('nothing here is worth a change: none gains 2%');
+  return advice.map((text, index) => row(index === 0 ? 'change' : '', text));
 }
 
 function row(label: string, text: string): string {

@@ -8,6 +8,7 @@ import { ExpertCache } from '../placement/expert-cache.js';
 import { CostModel } from '../schedule/cost-model.js';
 import type { CostProfile } from '../schedule/cost-profile.js';
 import { Planner } from '../schedule/planner.js';
+import type { PrefetcherOptions } from '../schedule/prefetcher.js';
 import { createPrefetcher, createScheduler } from '../schedule/registry.js';
 
 export type PlanningNames = { policy: string; prefetch: string; cachePolicy: string };
@@ -32,6 +33,7 @@ export function createPlanner(
   spec: ModelSpec,
   names: PlanningNames,
   profile: CostProfile,
+  prefetching: PrefetcherOptions = {},
 ): Planner {
   const { units, tpDegree, ndpGroups, expertBytes, expertSlots } = info;
   const { layers: moeLayers, numExperts } = moeShape(spec);
@@ -46,6 +48,6 @@ export function createPlanner(
     scheduler: createScheduler(names.policy, { numExperts, ndpGroups, slotsPerLayer }),
     cache,
     costs,
-    prefetcher: createPrefetcher(names.prefetch, layers, cache, costs),
+    prefetcher: createPrefetcher(names.prefetch, layers, cache, costs, prefetching),
   });
 }

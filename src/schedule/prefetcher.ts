@@ -21,6 +21,8 @@ export type PrefetcherOptions = {
   margin?: number;
   /** Most prefetches under way at once. */
   maxOutstanding?: number;
+  /** Prefetches to have under way, whatever they bring; where it is missing, as many as keep the lane busy in time. */
+  width?: number;
 };
 
 const DEFAULT_MARGIN = 0.1;
@@ -33,6 +35,7 @@ const PATIENCE = 1.5;
 export class Prefetcher {
   private readonly margin: number;
   private readonly maxOutstanding: number;
+  private readonly width: number | undefined;
   private readonly requests: PrefetchRequests;
   private readonly found: PrefetchCandidates;
   /** [numExperts] 1: guessed for guessedLayer. */
@@ -50,7 +53,8 @@ export class Prefetcher {
     options: PrefetcherOptions = {},
   ) {
     this.margin = options.margin ?? DEFAULT_MARGIN;
-    this.maxOutstanding = options.maxOutstanding ?? DEFAULT_MAX_OUTSTANDING;
+    this.width = options.width;
+    this.maxOutstanding = Math.max(options.maxOutstanding ?? DEFAULT_MAX_OUTSTANDING, options.width ?? 0);
     const capacity = this.maxOutstanding;
     this.guessed = new Uint8Array(cache.numExperts);
     this.requests = {
@@ -93,9 +97,16 @@ export class Prefetcher {
     const { requests, predictor, cache } = this;
     requests.count = 0;
     if (predictor === undefined || cache.slots === 0) return requests;
-    const room = this.room(nowUs);
+    const online = this.room(nowUs);
+    const room = this.width === undefined ? online : this.width - cache.lane.outstanding;
     if (room <= 0) return requests;
-    predictor.candidates(layer, cache, room, this.found, this.inTime(nowUs));
+    predictor.candidates(
+      layer,
+      cache,
+      room,
+      this.found,
+      this.width === undefined ? this.inTime(nowUs) : room,
+    );
     for (let i = 0; i < this.found.count; i++) {
       if (!this.start(this.found.keys[i] as number, this.found.scores[i] as number, predictor, nowUs)) break;
     }

@@ -22,6 +22,8 @@ export type Point = {
   answerTokens: number;
   correlation: number;
   recall: number;
+  /** Prefetches to have under way at once; chosen online where it is missing. */
+  prefetchWidth?: number;
   /** Ids of systems.ts, in the order of the report. The two readings of MoNDE run in any case. */
   policies: readonly string[];
   /** Routing: results are means over these. */

@@ -68,6 +68,11 @@ export class PointRunner {
     return model;
   }
 
+  /** GPU memory that neither weights nor KV cache may take. */
+  get reservedBytes(): number {
+    return this.hardware.host.reservedBytes;
+  }
+
   /** Takes a model in that has no description of its own. */
   addModel(name: string, model: ModelShape): void {
     this.models.set(name, model);
@@ -150,6 +155,7 @@ export class PointRunner {
       requests,
       popular: system.keeps === 'popular' ? popularPairs(requests, seed) : [],
       recall: point.recall,
+      ...(point.prefetchWidth === undefined ? {} : { prefetchWidth: point.prefetchWidth }),
       seed,
       trace,
     });

@@ -34,6 +34,8 @@ export type SimulationInput = {
   popular?: readonly { layer: number; expert: number }[];
   /** Share of the next layer's experts that the lookahead's guesses find. Default 0.67. */
   recall?: number;
+  /** Prefetches to have under way at once; chosen online where it is missing. */
+  prefetchWidth?: number;
   /** Of the lookahead's mistakes. */
   seed?: number;
   /** Most tokens of one step. Default 512. */
@@ -94,7 +96,7 @@ class Simulation {
     this.planner =
       system.isOracle && requests[0] !== undefined
         ? createOraclePlanner(this.device.info, model.spec, profile, requests[0])
-        : createPlanner(this.device.info, model.spec, system, profile);
+        : createPlanner(this.device.info, model.spec, system, profile, { width: input.prefetchWidth });
     this.engine = this.createEngine();
     if (system.lookahead !== undefined) {
       const recall = system.lookahead === 'certain' ? 1 : (input.recall ?? DEFAULT_RECALL);

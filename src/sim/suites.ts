@@ -130,6 +130,8 @@ function sweep(options: SuiteOptions): Point[] {
     ...[0.5, 0.67, 0.8, 0.95].map((value) =>
       vary(`recall ${value}`, { recall: value, unitBandwidthGBs: 51.2 }),
     ),
+    ...[0, 1, 2, 4, 8, 16].map((value) => vary(`prefetch width ${value}`, { prefetchWidth: value })),
+    vary('prefetch width online', {}),
     ...[8, 12, 16, 24, 32].map((value) => vary(`vram ${value} GB`, { memoryGB: value })),
     ...[1, 2, 4, 8, 16, 32].map((value) =>
       vary(`batch ${value}`, {

@@ -5,7 +5,9 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { chromium } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkpointShape } from '../../src/cli/checkpoint-shape.js';
+import type { CliContext } from '../../src/cli/context.js';
 import { modelFacts } from '../../src/cli/model-facts.js';
+import { planCommand } from '../../src/cli/plan.js';
 import { openModel } from '../../src/model/open-model.js';
 import { planBox } from '../../src/sim/buy.js';
 import { denseBytes, expertsBytes } from '../../src/sim/models.js';
@@ -133,9 +135,35 @@ describe('plan', () => {
     expect(plan.experts).toBe(6144);
     expect(plan.expertSlots).toBeGreaterThan(1000);
     expect(plan.shareOfBound).toBeLessThan(1);
-    expect(plan.changes.length).toBe(5);
+    expect(plan.changes.map(({ change }) => change)).toContain('experts in 4 bits (Q4_0)');
+    expect(plan.changes.length).toBe(6);
+    expect(plan.ttftBoundMs).toBeLessThan(plan.ttftMs);
+    expect(plan.tpotBoundMs).toBeLessThan(plan.tpotMs);
+    const onGpu = plan.memory.filter(({ place }) => place === 'GPU');
+    const used = onGpu.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    expect(used).toBeLessThanOrEqual(16e9);
+    // What is left is less than an expert.
+    expect(used).toBeGreaterThan(16e9 - 9437184);
     expect(plan.changes[0]?.speedup).toBeGreaterThan(1);
-    expect(planBox({ ...point, model: 'mixtral-8x7b', units: 2 }).fits).toBe(false);
+    const tooMuch = planBox({ ...point, model: 'mixtral-8x7b', units: 2 });
+    expect([tooMuch.fits, tooMuch.unitsToFit]).toEqual([false, 3]);
+  });
+
+  it.each([
+    [
+      { model: 'mixtral-8x7b', gpu: 'rtx3060', units: 2 },
+      1,
+      /TOO MUCH[^]*change +3 units to hold all experts/,
+    ],
+    [{ model: 'qwen3-30b-a3b', units: 12, unitBandwidth: 102.4 }, 0, /TPOT .* least possible/],
+  ])('is told in 80 columns: %o', (flags, status, wanted) => {
+    let text = '';
+    const stdout = { write: (part: string) => (text += part), isTTY: false };
+    const context = { stdout } as unknown as CliContext;
+    expect(planCommand({ promptTokens: 16, tokens: 6, ...flags }, context)).toBe(status);
+    expect(text).toMatch(wanted);
+    expect(text).toMatch(/in the way +\S.* \d+% of the time/);
+    for (const line of text.split('\n')) expect(line.length, line).toBeLessThanOrEqual(80);
   });
 
   it('takes the shape of a checkpoint', () => {

@@ -126,6 +126,37 @@ describe('a simulated run', () => {
     );
   });
 
+  it('chooses a prefetch width that costs no more than it brings', () => {
+    const base = {
+      layers: 4,
+      units: 2,
+      linkGBs: 56,
+      slots: 120,
+      prompt: 60,
+      answer: 60,
+      batch: 1,
+      chunk: 64,
+      seed: 5,
+    };
+    const totals = (model: string, bandwidthGBs: number) => {
+      const input = inputOf({ ...base, model, bandwidthGBs, system: 'ours' });
+      const of = (prefetchWidth?: number) =>
+        simulate({ ...input, ...(prefetchWidth === undefined ? {} : { prefetchWidth }) }).totalMs;
+      return { online: of(), fixed: [0, 1, 2, 4, 8, 16].map(of) };
+    };
+    for (const [model, bandwidthGBs] of [
+      ['qwen3-30b-a3b', 25.6],
+      ['qwen3-30b-a3b', 102.4],
+      ['deepseek-v2-lite', 51.2],
+    ] as const) {
+      const { online, fixed } = totals(model, bandwidthGBs);
+      // The knob does something, and nothing fixed is clearly better.
+      expect(Math.max(...fixed) / Math.min(...fixed), model).toBeGreaterThan(1.01);
+      expect(online, model).toBeLessThan(1.05 * Math.min(...fixed));
+      expect(online, model).toBeLessThan(1.01 * (fixed[0] ?? 0));
+    }
+  });
+
   it('is not slower on a box that is better in everything', () => {
     const base: Drawn = {
       model: 'qwen3-30b-a3b',

@@ -171,16 +171,16 @@ const MARKERS: readonly Marker[] = ['diamond', 'square', 'circle', 'triangle'];
 function sweeps(cells: readonly Cell[]): Section[] {
   if (cells.length === 0) return [];
   const titles = new Map(cells.map(({ policy, title }) => [policy, title]));
-  const knobs = distinct(cells.map(({ variant }) => variant.replace(/ [\d.]+( \S+)?$/, '')));
+  const knobs = distinct(cells.map(({ variant }) => knobOf(variant)));
   const pictures = knobs.map((knob) => {
-    const own = cells.filter(({ variant }) => variant.replace(/ [\d.]+( \S+)?$/, '') === knob);
+    const own = cells.filter(({ variant }) => knobOf(variant) === knob);
     const variants = distinct(own.map(({ variant }) => variant));
     const unit = /[\d.]+ (\S+)$/.exec(variants[0] ?? '')?.[1];
     return lineChart({
       title: `Over ${knob}`,
       valueAxis: 'time per token (ms)',
       knobAxis: unit === undefined ? knob : `${knob} (${unit})`,
-      knobs: variants.map((variant) => /[\d.]+/.exec(variant)?.[0] ?? variant),
+      knobs: variants.map((variant) => /[\d.]+|online/.exec(variant)?.[0] ?? variant),
       width: 520,
       series: SWEPT.map((policy, i) => ({
         name: titles.get(policy) ?? policy,
@@ -193,8 +193,13 @@ function sweeps(cells: readonly Cell[]): Section[] {
     });
   });
   const text =
-    'qwen3-30b-a3b on 4 units of 102.4 GB/s, one knob at a time; the other values are the defaults.';
+    'qwen3-30b-a3b on 4 units of 102.4 GB/s (recall: of 51.2 GB/s), one knob at a time; the other values are the defaults.';
   return [{ heading: 'Sweeps', text, pictures }];
+}
+
+/** "vram 8 GB" is a value of "vram", "prefetch width online" of "prefetch width". */
+function knobOf(variant: string): string {
+  return variant.replace(/ ([\d.]+|online)( \S+)?$/, '');
 }
 
 function edge(cells: readonly Cell[]): Section[] {
