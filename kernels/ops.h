@@ -69,6 +69,8 @@ struct AttentionArgs {
       nullptr;  ///< per query head of the group, or null: an extra logit in the softmax's denominator
   float* out = nullptr;  ///< [tokens][q_heads][head_dim], token stride out_stride
   size_t out_stride = 0;
+  /// Where the next call's blocks lie behind these: prefetched while the last of these are read. 0: nowhere.
+  size_t next_head_bytes = 0;
 };
 
 /// Attention over latents (MLA in its absorbed form, DeepSeek-V2, arXiv 2405.04434): every position has one

@@ -45,9 +45,11 @@ NEARMOE_INLINE VF load_kv_n(const std::byte* base, size_t index, size_t n) {
   return load_kv<kKv>(copy, 0);
 }
 
-/// q.k of kRows rows and kBlocks KV blocks into weights[row][32 * first...].
+/// q.k of kRows rows and kBlocks KV blocks into weights[row][32 * first...]; `ahead`: blocks to prefetch.
 template <KvDType kKv, int kRows, int kBlocks>
-static void scores(RowTile& tile, const std::byte* const* blocks, size_t head_dim, size_t first) {
+static void scores(RowTile& tile, const std::byte* const* blocks, const std::byte* const* ahead,
+                   size_t head_dim, size_t first) {
+  constexpr size_t kLineKeys = kKv == KvDType::F32 ? 16 : 32;
   VF acc[kRows][kBlocks][2];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
@@ -61,6 +63,10 @@ static void scores(RowTile& tile, const std::byte* const* blocks, size_t head_di
     for (int b = 0; b < kBlocks; ++b) {
       keys[b][0] = load_kv<kKv>(blocks[b], d * kKvBlockTokens);
       keys[b][1] = load_kv<kKv>(blocks[b], d * kKvBlockTokens + 16);
+#pragma GCC unroll 2
+      for (size_t line = 0; line < kKvBlockTokens / kLineKeys; ++line) {
+        prefetch_far(ahead[b] + (d * kKvBlockTokens / kLineKeys + line) * 64);
+      }
     }
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
@@ -85,7 +91,8 @@ static void scores(RowTile& tile, const std::byte* const* blocks, size_t head_di
 
 /// The same over a Q8_0 block: integer dots of 32 dimensions, one fma for each.
 template <int kRows>
-static void scores_q8(RowTile& tile, const std::byte* block, const KvLayout& layout, size_t first) {
+static void scores_q8(RowTile& tile, const std::byte* block, const std::byte* ahead, const KvLayout& layout,
+                      size_t first) {
   for (size_t half = 0; half < 2; ++half) {
     VF acc[kRows];
 #pragma GCC unroll 8
@@ -94,10 +101,14 @@ static void scores_q8(RowTile& tile, const std::byte* block, const KvLayout& lay
       VB keys[8];
 #pragma GCC unroll 8
       for (size_t j = 0; j < 8; ++j) {
-        keys[j] = b_load(block + ((b * 8 + j) * kKvBlockTokens + 16 * half) * 4);
+        const size_t at = ((b * 8 + j) * kKvBlockTokens + 16 * half) * 4;
+        keys[j] = b_load(block + at);
+        prefetch_far(ahead + at);
         if constexpr (kWideSigned) keys[j] = b_xor(keys[j], b_set(0x80));
       }
-      const VF scale = f_from_f16(block + layout.k_scales + (b * kKvBlockTokens + 16 * half) * 2);
+      const size_t scales = layout.k_scales + (b * kKvBlockTokens + 16 * half) * 2;
+      const VF scale = f_from_f16(block + scales);
+      if (half == 0) prefetch_far(ahead + scales);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const Q8Meta& meta = tile.q_meta[r][b];
@@ -156,8 +167,9 @@ static float softmax_step(const AttentionArgs& args, RowTile& tile, size_t r, si
 /// out[row][d...] += weight * V over keys [begin, end) of one block, kVectors * 16 dimensions (the last n of
 /// 16).
 template <KvDType kKv, int kRows, int kVectors>
-static void add_values(RowTile& tile, const std::byte* block, const KvLayout& layout, size_t head_dim,
-                       size_t d, size_t n, size_t first, size_t begin, size_t end) {
+static void add_values(RowTile& tile, const std::byte* block, const std::byte* ahead, const KvLayout& layout,
+                       size_t head_dim, size_t d, size_t n, size_t first, size_t begin, size_t end) {
+  constexpr size_t kWidth = kKv == KvDType::F32 ? 4 : kKv == KvDType::Q8_0 ? 1 : 2;
   VF acc[kRows][kVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
@@ -165,20 +177,24 @@ static void add_values(RowTile& tile, const std::byte* block, const KvLayout& la
     for (int c = 0; c < kVectors; ++c) acc[r][c] = f_load(tile.out[r] + d + 16 * static_cast<size_t>(c));
   }
   for (size_t key = begin; key < end; ++key) {
+    const size_t row = key * (kKv == KvDType::Q8_0 ? layout.blocks * 32 : head_dim);
+#pragma GCC unroll 8
+    for (size_t line = 0; line < (kVectors * 16 * kWidth + 63) / 64; ++line) {
+      prefetch_far(ahead + layout.v + (row + d) * kWidth + line * 64);
+    }
     VF values[kVectors];
     float scales[kVectors];
 #pragma GCC unroll 8
     for (int c = 0; c < kVectors; ++c) {
       const size_t at = d + 16 * static_cast<size_t>(c);
       if constexpr (kKv == KvDType::Q8_0) {
-        values[c] = f_from_s8(block + layout.v + key * layout.blocks * 32 + at);
+        values[c] = f_from_s8(block + layout.v + row + at);
         uint16_t word;
         std::memcpy(&word, block + layout.v_scales + (key * layout.blocks + at / 32) * 2, sizeof word);
         scales[c] = f16_to_f32(word);
       } else {
         const std::byte* base = block + layout.v;
-        values[c] =
-            n == 16 ? load_kv<kKv>(base, key * head_dim + at) : load_kv_n<kKv>(base, key * head_dim + at, n);
+        values[c] = n == 16 ? load_kv<kKv>(base, row + at) : load_kv_n<kKv>(base, row + at, n);
       }
     }
 #pragma GCC unroll 8
@@ -199,16 +215,34 @@ static void add_values(RowTile& tile, const std::byte* block, const KvLayout& la
 }
 
 template <KvDType kKv, int kRows, int kBlocks>
-NEARMOE_INLINE void step_scores(RowTile& tile, const std::byte* const* blocks, const KvLayout& layout,
-                                size_t head_dim, size_t begin, size_t end) {
+NEARMOE_INLINE void step_scores(RowTile& tile, const std::byte* const* blocks, const std::byte* const* ahead,
+                                const KvLayout& layout, size_t head_dim, size_t begin, size_t end) {
   if constexpr (kKv == KvDType::Q8_0) {
-    for (size_t b = begin; b < end; ++b) scores_q8<kRows>(tile, blocks[b], layout, b);
+    for (size_t b = begin; b < end; ++b) scores_q8<kRows>(tile, blocks[b], ahead[b], layout, b);
   } else {
     size_t b = begin;
-    for (; b + kBlocks <= end; b += kBlocks) scores<kKv, kRows, kBlocks>(tile, blocks + b, head_dim, b);
+    for (; b + kBlocks <= end; b += kBlocks)
+      scores<kKv, kRows, kBlocks>(tile, blocks + b, ahead + b, head_dim, b);
     if constexpr (kBlocks > 1) {
-      for (; b < end; ++b) scores<kKv, kRows, 1>(tile, blocks + b, head_dim, b);
+      for (; b < end; ++b) scores<kKv, kRows, 1>(tile, blocks + b, ahead + b, head_dim, b);
     }
+  }
+}
+
+/// What is read after blocks [begin, end) of a step: the next step's, behind the last one the first step's of
+/// the next head; where there is neither, the same blocks, which costs nothing.
+static void blocks_ahead(const AttentionArgs& args, size_t step, size_t begin, size_t end, size_t first_step,
+                         size_t newest, const std::byte* ahead[kStepBlocks]) {
+  const size_t last_block = newest / kKvBlockTokens;
+  for (size_t b = begin; b < end; ++b) {
+    const size_t block = step * kStepBlocks + b;
+    const std::byte* next = args.blocks[block];
+    if (block + kStepBlocks <= last_block) {
+      next = args.blocks[block + kStepBlocks];
+    } else if (args.next_head_bytes != 0) {
+      next = args.blocks[first_step * kStepBlocks + b] + args.next_head_bytes;
+    }
+    ahead[b] = next;
   }
 }
 
@@ -219,13 +253,16 @@ static void attend_tile(const AttentionArgs& args, RowTile& tile) {
   constexpr int kVectors = 2 * kAttentionRows / kRows < 8 ? 2 * kAttentionRows / kRows : 8;
   const KvLayout layout = kv_layout(kKv, args.head_dim);
   const size_t oldest = tile.first_key[0], newest = tile.position[kRows - 1];  // rows ascend by position
-  for (size_t step = oldest / kStepKeys; step * kStepKeys <= newest; ++step) {
+  const size_t first_step = oldest / kStepKeys;
+  for (size_t step = first_step; step * kStepKeys <= newest; ++step) {
     const size_t step_key = step * kStepKeys;
     const std::byte* const* blocks = args.blocks + step * kStepBlocks;
     const size_t begin = oldest > step_key ? (oldest - step_key) / kKvBlockTokens : 0;
     const size_t present = (newest - step_key) / kKvBlockTokens + 1;
     const size_t end = present < kStepBlocks ? present : kStepBlocks;
-    step_scores<kKv, kRows, kBlocks>(tile, blocks, layout, args.head_dim, begin, end);
+    const std::byte* ahead[kStepBlocks];
+    blocks_ahead(args, step, begin, end, first_step, newest, ahead);
+    step_scores<kKv, kRows, kBlocks>(tile, blocks, ahead, layout, args.head_dim, begin, end);
     for (size_t r = 0; r < kRows; ++r) {
       const float factor =
           softmax_step(args, tile, r, step_key, begin * kKvBlockTokens, end * kKvBlockTokens);
@@ -241,11 +278,12 @@ static void attend_tile(const AttentionArgs& args, RowTile& tile) {
       const size_t skip = oldest > block_key ? oldest - block_key : 0;
       size_t d = 0;
       for (; d + 16 * kVectors <= args.head_dim; d += 16 * kVectors) {
-        add_values<kKv, kRows, kVectors>(tile, blocks[b], layout, args.head_dim, d, 16, b, skip, keys);
+        add_values<kKv, kRows, kVectors>(tile, blocks[b], ahead[b], layout, args.head_dim, d, 16, b, skip,
+                                         keys);
       }
       for (; d < args.head_dim; d += 16) {
         const size_t n = args.head_dim - d < 16 ? args.head_dim - d : 16;
-        add_values<kKv, kRows, 1>(tile, blocks[b], layout, args.head_dim, d, n, b, skip, keys);
+        add_values<kKv, kRows, 1>(tile, blocks[b], ahead[b], layout, args.head_dim, d, n, b, skip, keys);
       }
     }
   }

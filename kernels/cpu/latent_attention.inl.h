@@ -96,10 +96,10 @@ static void attend_latent_tile(const LatentAttentionArgs& args, const AttentionA
       const size_t keys = left < kKvBlockTokens ? left : kKvBlockTokens;
       size_t d = 0;
       for (; d + 16 * kVectors <= args.value_dim; d += 16 * kVectors)
-        add_values<kKv, kRows, kVectors>(tile, blocks[b], layout, dim, d, 16, b, 0, keys);
+        add_values<kKv, kRows, kVectors>(tile, blocks[b], blocks[b], layout, dim, d, 16, b, 0, keys);
       for (; d < args.value_dim; d += 16) {
         const size_t n = dim - d < 16 ? dim - d : 16;
-        add_values<kKv, kRows, 1>(tile, blocks[b], layout, dim, d, n, b, 0, keys);
+        add_values<kKv, kRows, 1>(tile, blocks[b], blocks[b], layout, dim, d, n, b, 0, keys);
       }
     }
   }

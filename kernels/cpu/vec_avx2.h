@@ -250,5 +250,7 @@ NEARMOE_INLINE VI dot_quads(const VB* w, const int8_t* a, VI acc) {
 #endif
 
 NEARMOE_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+/// For what is read a few microseconds later: into the second level, past the first one's few line buffers.
+NEARMOE_INLINE void prefetch_far(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
 
 }  // namespace nearmoe

@@ -99,7 +99,9 @@ class Forward {
   void attention_part(uint32_t rank, uint32_t layer);
   void project_qkv(uint32_t rank, uint32_t layer);
   void attend(uint32_t rank, uint32_t layer);
-  void attend_head(uint32_t rank, uint32_t layer, const StepSequence& sequence, uint32_t kv_head);
+  /// `next_follows`: the rank's next call is for the head behind this one.
+  void attend_head(uint32_t rank, uint32_t layer, const StepSequence& sequence, uint32_t kv_head,
+                   bool next_follows);
   void store_key_value(uint32_t layer, const StepSequence& sequence, uint32_t kv_head, RankScratch& scratch);
   void ready_query(uint32_t layer, const StepSequence& sequence, uint32_t kv_head, RankScratch& scratch);
   void full_norms(const AttentionSpec& spec, RankScratch& scratch) const;

@@ -85,14 +85,16 @@ void Forward::attend(uint32_t rank, uint32_t layer) {
   if (store_.heads_aligned(layer)) {
     const Range heads = store_.kv_heads(layer, rank);
     for (const StepSequence& sequence : step_->sequences) {
-      for (uint32_t head = heads.begin; head < heads.end; ++head) attend_head(rank, layer, sequence, head);
+      for (uint32_t head = heads.begin; head < heads.end; ++head) {
+        attend_head(rank, layer, sequence, head, head + 1 < heads.end);
+      }
     }
     return;
   }
   uint32_t item = 0;
   for (const StepSequence& sequence : step_->sequences) {
     for (uint32_t head = 0; head < spec.num_kv_heads; ++head, ++item) {
-      if (item % topology_.dense_ranks == rank) attend_head(rank, layer, sequence, head);
+      if (item % topology_.dense_ranks == rank) attend_head(rank, layer, sequence, head, false);
     }
   }
 }
@@ -158,7 +160,8 @@ void Forward::ready_query(uint32_t layer, const StepSequence& sequence, uint32_t
   }
 }
 
-void Forward::attend_head(uint32_t rank, uint32_t layer, const StepSequence& sequence, uint32_t kv_head) {
+void Forward::attend_head(uint32_t rank, uint32_t layer, const StepSequence& sequence, uint32_t kv_head,
+                          bool next_follows) {
   const AttentionSpec& spec = spec_.layers[layer].attention;
   RankScratch& scratch = dense_scratch(rank);
   store_key_value(layer, sequence, kv_head, scratch);
@@ -183,6 +186,7 @@ void Forward::attend_head(uint32_t rank, uint32_t layer, const StepSequence& seq
   if (spec.sinks) args.sinks = weights_.layers[layer].attention_sinks.data() + kv_head * spec.heads_per_kv();
   args.out = buffers_.attention + sequence.first_token * stride + first;
   args.out_stride = stride;
+  if (next_follows) args.next_head_bytes = kv_block_bytes(kv_.dtype(), spec.head_dim);
   scratch.clock.lap(TimedOp::Rope);
   ops_.attention(args);
   scratch.clock.lap(TimedOp::Attention);
