@@ -4,7 +4,8 @@
  * youngest sequence gives its own back and is computed anew later (preemption by recomputation; results do not
  * change, see docs/architecture.md). Called by the engine between steps; never touches a device.
  */
-import { blocksFor, KV_BLOCK_TOKENS, type KvBlocks } from './kv-blocks.js';
+import { blocksFor, type KvBlocks } from './kv-blocks.js';
+import { PrefixReuse } from './prefix-reuse.js';
 import type { Sequence } from './sequence.js';
 
 /** `count` tokens of the sequence from `sequence.computed` on. */
@@ -34,6 +35,7 @@ const SCORED_CHUNK = 32;
 export class Batcher {
   #limits: BatchLimits;
   #blocks: KvBlocks;
+  #prefixes: PrefixReuse;
   #waiting: Sequence[] = [];
   /** In order of admission. */
   #running: Sequence[] = [];
@@ -41,6 +43,7 @@ export class Batcher {
   constructor(limits: BatchLimits, blocks: KvBlocks) {
     this.#limits = limits;
     this.#blocks = blocks;
+    this.#prefixes = new PrefixReuse(blocks, limits.prefixCache);
   }
 
   get waitingCount(): number {
@@ -79,7 +82,8 @@ export class Batcher {
       if (isScored) spareRows -= count - 1;
     };
     for (const sequence of ready) if (sequence.pending === 1) take(sequence, 1);
-    const prefills = this.#independent(ready.filter((sequence) => sequence.pending > 1));
+    const prefilling = ready.filter((sequence) => sequence.pending > 1 && this.#running.includes(sequence));
+    const prefills = this.#prefixes.independent(prefilling);
     // What is left goes to the prefills in equal shares, so that a long prompt does not hold up a short one.
     prefills.forEach((sequence, index) => {
       take(sequence, Math.min(this.#chunk(sequence), Math.ceil(budget / (prefills.length - index))));
@@ -93,52 +97,9 @@ export class Batcher {
     return computed < promptLength ? Math.min(pending, promptLength - computed) : 1;
   }
 
-  /** The step was computed: its tokens are in the KV cache now, and full blocks may be shared. */
+  /** The step was computed: its tokens are in the KV cache now. */
   advance(entries: readonly StepEntry[]): void {
-    for (const { sequence, count } of entries) {
-      const first = Math.floor(sequence.computed / KV_BLOCK_TOKENS);
-      sequence.advance(count);
-      if (!this.#limits.prefixCache) continue;
-      sequence.blockIds
-        .slice(first, Math.floor(sequence.computed / KV_BLOCK_TOKENS))
-        .forEach((block, index) => {
-          this.#blocks.publish(block, sequence.blockKey(first + index));
-        });
-    }
-  }
-
-  /** Takes over the blocks of the sequence's next tokens as far as they are there. */
-  #reuse(sequence: Sequence): void {
-    for (let key = this.#wantedKey(sequence); key !== undefined; key = this.#wantedKey(sequence)) {
-      const block = this.#blocks.acquire(key);
-      if (block === undefined) return;
-      sequence.adopt(block);
-    }
-  }
-
-  /** Key of the block that would come next from the cache; the last token is always computed, for its logits. */
-  #wantedKey(sequence: Sequence): string | undefined {
-    const { computed, length, blockIds, reusesBlocks } = sequence;
-    if (!this.#limits.prefixCache || !reusesBlocks || computed !== blockIds.length * KV_BLOCK_TOKENS)
-      return undefined;
-    return computed + KV_BLOCK_TOKENS < length ? sequence.blockKey(blockIds.length) : undefined;
-  }
-
-  /**
-   * Prefills after taking over what is there, without those whose next block another one computes now: they find it
-   * in the cache a step later.
-   */
-  #independent(prefills: readonly Sequence[]): Sequence[] {
-    if (!this.#limits.prefixCache) return [...prefills];
-    const computing = new Set<string>();
-    return prefills.filter((sequence) => {
-      if (!this.#running.includes(sequence)) return false;
-      this.#reuse(sequence);
-      if (computing.has(this.#wantedKey(sequence) ?? '')) return false;
-      const block = Math.floor(sequence.computed / KV_BLOCK_TOKENS);
-      if (blocksFor(sequence.length + 1) > block + 1) computing.add(sequence.blockKey(block));
-      return true;
-    });
+    for (const { sequence, count } of entries) this.#prefixes.advance(sequence, count);
   }
 
   /** Lets waiting sequences in, in order. Those whose reader lags neither count nor keep their blocks from others. */
@@ -146,7 +107,7 @@ export class Batcher {
     while (this.#running.filter(isReady).length < this.#limits.maxSequences) {
       const sequence = this.#waiting.find(isReady);
       if (sequence === undefined) return;
-      this.#reuse(sequence);
+      this.#prefixes.adopt(sequence);
       // All of its tokens must fit beside the others, or admission would only lead to preemption.
       if (!this.#makeRoom(blocksFor(sequence.length) - sequence.blockIds.length)) {
         this.#giveBack(sequence);
