@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint32_t kMaxThreads = 1024;
 constexpr uint32_t kMaxTokens = 1U << 16;
-constexpr uint32_t kLoadColumns = 11;
+constexpr uint32_t kLoadColumns = 16;
 
 DeviceOptions read_options(const args::Fields& fields) {
   static constexpr const char* kGpu[] = {"off", "host", "cuda", "emulated"};
@@ -68,6 +68,11 @@ std::vector<LoadRow> read_load_table(Napi::Env env, const Napi::Float64Array& ta
     if (quantised >= 0) row.quantised = static_cast<DType>(quantised);
     row.row_stride = static_cast<uint32_t>(in_range(v[9], 1, 1e6));
     row.transposed = in_range(v[10], 0, 1) != 0;
+    row.encoding = static_cast<Encoding>(in_range(v[11], 0, kNumEncodings - 1));
+    row.first_row = static_cast<uint32_t>(in_range(v[12], 0, 4e9));
+    row.tensor_rows = static_cast<uint32_t>(in_range(v[13], 0, 4e9));
+    row.scales_file = static_cast<uint32_t>(in_range(v[14], 0, 1e6));
+    row.scales_offset = static_cast<uint64_t>(in_range(v[15], 0, 9e15));
     rows.push_back(row);
   }
   return rows;

@@ -94,12 +94,13 @@ Status ComputeDevice::load_weights(const std::vector<LoadRow>& rows) {
     if (row.file >= files_.size())
       return Status::error(Code::InvalidArgument, "no such file", static_cast<int64_t>(i));
     const MappedFile& file = files_[row.file];
-    const size_t bytes = source_bytes(row.dtype, row.rows, row.cols);
+    const size_t bytes = row.stored_bytes();
     if (file.writable() != nullptr && row.offset <= file.size() && bytes <= file.size() - row.offset) {
       fill_synthetic(row.dtype, row.rows == 1, file.writable() + row.offset, bytes);
     }
     file.will_need(row.offset, bytes);
-    if (Status s = store_.add(row, file, static_cast<int64_t>(i), tasks); !s.ok()) return s;
+    const MappedFile* scales = row.scales_file < files_.size() ? &files_[row.scales_file] : nullptr;
+    if (Status s = store_.add(row, file, scales, static_cast<int64_t>(i), tasks); !s.ok()) return s;
   }
   std::atomic<int64_t> bad_row{-1};
   const uint32_t threads = options_.topology.threads_per_unit;
@@ -116,7 +117,7 @@ Status ComputeDevice::load_weights(const std::vector<LoadRow>& rows) {
   if (!options_.topology.gpu_lane) unit_lanes_[0]->work_until(*job);
   job->wait(0);
   for (const LoadRow& row : rows) {
-    files_[row.file].release(row.offset, source_bytes(row.dtype, row.rows, row.cols));
+    files_[row.file].release(row.offset, row.stored_bytes());
   }
   if (bad_row.load() >= 0) {
     const LoadRow& row = rows[static_cast<size_t>(bad_row.load())];

@@ -7,23 +7,22 @@ namespace nearmoe {
 namespace {
 
 bool pack_converted(const PackTask& task) {
-  const size_t block = traits(task.held).block_cols;
-  const size_t source_block = traits(task.dtype).block_cols;
-  // Whole blocks of both formats around the slice's columns.
-  const size_t begin = task.col_begin / block * block / source_block * source_block;
+  const SourceRows& source = task.source;
+  // Whole blocks of both formats around the slice's columns; one size divides the other.
+  const size_t block = std::max(traits(task.held).block_cols, traits(source.dtype).block_cols);
+  const size_t begin = task.col_begin / block * block;
   const size_t end = (task.col_begin + task.cols + block - 1) / block * block;
-  const size_t present = std::min<size_t>(end, task.source_cols) - begin;
+  const size_t present = std::min<size_t>(end, source.cols) - begin;
   const size_t width = end - begin;
   const size_t held_bytes = source_bytes(task.held, 1, width);
   std::vector<float> values(kRowGroup * width);
   std::vector<std::byte> quantised(kRowGroup * held_bytes);
-  const std::byte* src = task.src + source_bytes(task.dtype, 1, begin);
   std::byte* dst = task.dst;
   const size_t group_bytes = packed_bytes(task.held, kRowGroup, task.cols, task.col_begin);
   for (uint32_t first = 0; first < task.rows; first += kRowGroup, dst += group_bytes) {
     const uint32_t rows = std::min(kRowGroup, task.rows - first);
-    for (uint32_t row = 0; row < rows; ++row, src += task.row_bytes)
-      dequantize(task.dtype, src, values.data() + row * width, present);
+    for (uint32_t row = 0; row < rows; ++row)
+      source.read(first + row, begin, present, values.data() + row * width);
     if (!quantize(task.held, values.data(), rows, width, quantised.data())) return false;
     if (!pack(task.held, quantised.data(), held_bytes, rows, task.col_begin - begin, task.cols, dst))
       return false;
@@ -31,12 +30,27 @@ bool pack_converted(const PackTask& task) {
   return true;
 }
 
+/// MXFP4 whose codes and scales lie apart, code for code.
+bool pack_mxfp4_split(const PackTask& task) {
+  const size_t row_bytes = source_bytes(DType::MXFP4, 1, task.cols);
+  std::vector<std::byte> rows(kRowGroup * row_bytes);
+  std::byte* dst = task.dst;
+  const size_t group_bytes = packed_bytes(DType::MXFP4, kRowGroup, task.cols, 0);
+  for (uint32_t first = 0; first < task.rows; first += kRowGroup, dst += group_bytes) {
+    const uint32_t count = std::min(kRowGroup, task.rows - first);
+    for (uint32_t row = 0; row < count; ++row)
+      task.source.read_mxfp4(first + row, task.col_begin, task.cols, rows.data() + row * row_bytes);
+    if (!pack(DType::MXFP4, rows.data(), row_bytes, count, 0, task.cols, dst)) return false;
+  }
+  return true;
+}
+
 bool pack_transposed(const PackTask& task) {
   const size_t rows = task.rows, cols = task.cols;
-  std::vector<float> source(rows), values(rows * cols);
-  for (size_t c = 0; c < cols; ++c) {
-    dequantize(task.dtype, task.src + c * task.row_bytes, source.data(), rows);
-    for (size_t r = 0; r < rows; ++r) values[r * cols + c] = source[r];
+  std::vector<float> column(rows), values(rows * cols);
+  for (uint32_t c = 0; c < task.cols; ++c) {
+    task.source.read(c, 0, rows, column.data());
+    for (size_t r = 0; r < rows; ++r) values[r * cols + c] = column[r];
   }
   const size_t held_bytes = source_bytes(task.held, 1, cols);
   std::vector<std::byte> held(rows * held_bytes);
@@ -47,9 +61,11 @@ bool pack_transposed(const PackTask& task) {
 }  // namespace
 
 bool run_pack_task(const PackTask& task) {
+  const SourceRows& source = task.source;
   if (task.transposed) return pack_transposed(task);
-  if (task.held != task.dtype) return pack_converted(task);
-  return pack(task.dtype, task.src, task.row_bytes, task.rows, task.col_begin, task.cols, task.dst);
+  if (source.encoding == Encoding::Mxfp4Split && task.held == DType::MXFP4) return pack_mxfp4_split(task);
+  if (source.encoding != Encoding::Plain || task.held != source.dtype) return pack_converted(task);
+  return pack(task.held, source.data, source.row_bytes(), task.rows, task.col_begin, task.cols, task.dst);
 }
 
 }  // namespace nearmoe

@@ -3,28 +3,22 @@
 // unit's memory.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
-
-#include "kernels/ops.h"
+#include "source_rows.h"
 
 namespace nearmoe {
 
 struct PackTask {
-  DType dtype;  ///< of the source
-  DType held;   ///< of the slice
-  const std::byte* src;
-  size_t row_bytes;      ///< between source rows
-  uint32_t source_cols;  ///< of a whole source row
+  SourceRows source;
+  DType held;  ///< format of the slice
   uint32_t rows, col_begin, cols;
   std::byte* dst;
   int64_t table_row;
   bool transposed = false;  ///< the source is [cols][rows]; the whole matrix is one slice
 };
 
-/// Fills the slice. False where a value or scale is NaN or infinite. Where formats differ, rows go through
-/// floats in groups of kRowGroup, so that no more than a few rows are held besides; a superblock that
-/// reaches beyond the source's columns is filled up with zeros.
+/// Fills the slice. False where a value or scale is NaN or infinite. Where formats or layouts differ, rows go
+/// through a buffer in groups of kRowGroup, so that no more than a few rows are held besides; a superblock
+/// that reaches beyond the source's columns is filled up with zeros.
 bool run_pack_task(const PackTask& task);
 
 }  // namespace nearmoe

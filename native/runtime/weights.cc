@@ -90,7 +90,7 @@ Status WeightStore::check_shape(const LoadRow& row, int64_t table_row, uint32_t 
                        table_row);
 }
 
-Status WeightStore::add_vector(const LoadRow& row, const std::byte* src, int64_t table_row,
+Status WeightStore::add_vector(const LoadRow& row, const SourceRows& src, int64_t table_row,
                                std::vector<float>& out, size_t size) {
   if (static_cast<size_t>(row.rows) * row.cols != size) {
     return Status::error(Code::InvalidArgument,
@@ -99,13 +99,7 @@ Status WeightStore::add_vector(const LoadRow& row, const std::byte* src, int64_t
                          table_row);
   }
   out.resize(size);
-  if (row.row_stride == 1) {
-    dequantize(row.dtype, src, out.data(), size);
-  } else {
-    const size_t row_bytes = row.row_stride * source_bytes(row.dtype, 1, row.cols);
-    for (size_t i = 0; i < row.rows; ++i)
-      dequantize(row.dtype, src + i * row_bytes, out.data() + i * row.cols, row.cols);
-  }
+  for (uint32_t i = 0; i < row.rows; ++i) src.read(i, 0, row.cols, out.data() + size_t{i} * row.cols);
   for (const float value : out) {
     if (!std::isfinite(value))
       return Status::error(Code::WeightValue, describe(row) + " holds NaN or infinity", table_row);
@@ -114,12 +108,11 @@ Status WeightStore::add_vector(const LoadRow& row, const std::byte* src, int64_t
   return {};
 }
 
-Status WeightStore::add_matrix(const LoadRow& row, const std::byte* src, int64_t table_row,
+Status WeightStore::add_matrix(const LoadRow& row, const SourceRows& src, int64_t table_row,
                                const SliceRequest& request, std::vector<std::vector<PackTask>>& tasks) {
   if (request.target->present()) {
     return Status::error(Code::InvalidArgument, describe(row) + " was given twice", table_row);
   }
-  const size_t row_bytes = row.row_stride * source_bytes(row.dtype, 1, row.source_cols());
   SlicedMatrix sliced;
   sliced.ranges = request.ranges;
   for (uint32_t i = 0; i < request.ranges.size(); ++i) {
@@ -139,17 +132,16 @@ Status WeightStore::add_matrix(const LoadRow& row, const std::byte* src, int64_t
     if (dst == nullptr)
       return Status::error(Code::OutOfMemory, describe(row) + " does not fit its arena", table_row);
     (request.expert ? expert_bytes_ : dense_bytes_) += bytes;
-    const std::byte* from = request.by_columns ? src : src + range.begin * row_bytes;
-    tasks[rank].push_back({row.dtype, row.held(), from, row_bytes, row.cols, rows, col_begin, cols, dst,
-                           table_row, row.transposed});
+    const SourceRows from = request.by_columns ? src : src.from(range.begin);
+    tasks[rank].push_back({from, row.held(), rows, col_begin, cols, dst, table_row, row.transposed});
     sliced.slices.push_back({dst, rows, cols, row.held(), col_begin});
   }
   *request.target = std::move(sliced);
   return {};
 }
 
-Status WeightStore::add(const LoadRow& row, const MappedFile& file, int64_t table_row,
-                        std::vector<std::vector<PackTask>>& tasks) {
+Status WeightStore::add(const LoadRow& row, const MappedFile& file, const MappedFile* scales,
+                        int64_t table_row, std::vector<std::vector<PackTask>>& tasks) {
   const FormatTraits& format = traits(row.dtype);
   if (row.rows == 0 || row.cols == 0 || row.source_cols() % format.block_cols != 0) {
     return Status::error(Code::InvalidArgument, describe(row) + ": shape does not fit " + format.name,
@@ -160,13 +152,23 @@ Status WeightStore::add(const LoadRow& row, const MappedFile& file, int64_t tabl
     return Status::error(Code::InvalidArgument,
                          describe(row) + " cannot be quantised to " + traits(*row.quantised).name, table_row);
   }
-  const size_t source_rows = row.transposed ? row.cols : size_t{row.rows - 1} * row.row_stride + 1;
-  const size_t bytes = source_bytes(row.dtype, source_rows, row.source_cols());
+  const size_t bytes = row.stored_bytes();
   if (row.offset > file.size() || bytes > file.size() - row.offset) {
     return Status::error(Code::InvalidArgument, describe(row) + " lies beyond the end of its file",
                          table_row);
   }
-  const std::byte* src = file.data() + row.offset;
+  SourceRows src{row.encoding,  row.dtype,     file.data() + row.offset, nullptr, row.source_cols(),
+                 row.first_row, row.row_stride};
+  if (row.encoding != Encoding::Plain) {
+    const size_t needed = scale_bytes(row.encoding, row.tensor_rows, row.source_cols());
+    const bool rows_fit = row.first_row + row.source_rows() <= row.tensor_rows;
+    if (scales == nullptr || !rows_fit || row.scales_offset > scales->size() ||
+        needed > scales->size() - row.scales_offset) {
+      return Status::error(Code::InvalidArgument,
+                           describe(row) + ": its scales lie beyond the end of their file", table_row);
+    }
+    src.scales = scales->data() + row.scales_offset;
+  }
   const uint32_t hidden = spec_.hidden_size;
   const uint32_t vocab = spec_.vocab_size;
   const uint32_t ranks = topology_.dense_ranks;
@@ -193,7 +195,7 @@ Status WeightStore::add(const LoadRow& row, const MappedFile& file, int64_t tabl
   return add_layer_weight(row, src, table_row, tasks);
 }
 
-Status WeightStore::add_layer_weight(const LoadRow& row, const std::byte* src, int64_t table_row,
+Status WeightStore::add_layer_weight(const LoadRow& row, const SourceRows& src, int64_t table_row,
                                      std::vector<std::vector<PackTask>>& tasks) {
   LayerWeights& layer = weights_.layers[static_cast<size_t>(row.layer)];
   const AttentionSpec& attention = spec_.layers[static_cast<size_t>(row.layer)].attention;
@@ -254,7 +256,7 @@ Status WeightStore::add_layer_weight(const LoadRow& row, const std::byte* src, i
   }
 }
 
-Status WeightStore::add_attention_weight(const LoadRow& row, const std::byte* src, int64_t table_row,
+Status WeightStore::add_attention_weight(const LoadRow& row, const SourceRows& src, int64_t table_row,
                                          std::vector<std::vector<PackTask>>& tasks) {
   const auto index = static_cast<uint32_t>(row.layer);
   LayerWeights& layer = weights_.layers[index];
@@ -275,7 +277,7 @@ Status WeightStore::add_attention_weight(const LoadRow& row, const std::byte* sr
   return add_matrix(row, src, table_row, {target, head_rows(index, heads), false, false, 0}, tasks);
 }
 
-Status WeightStore::add_latent_weight(const LoadRow& row, const std::byte* src, int64_t table_row,
+Status WeightStore::add_latent_weight(const LoadRow& row, const SourceRows& src, int64_t table_row,
                                       std::vector<std::vector<PackTask>>& tasks) {
   const auto index = static_cast<uint32_t>(row.layer);
   LayerWeights& layer = weights_.layers[index];
@@ -327,7 +329,7 @@ Status WeightStore::add_latent_weight(const LoadRow& row, const std::byte* src, 
   return {};
 }
 
-Status WeightStore::add_ffn_weight(const LoadRow& row, const std::byte* src, int64_t table_row,
+Status WeightStore::add_ffn_weight(const LoadRow& row, const SourceRows& src, int64_t table_row,
                                    std::vector<std::vector<PackTask>>& tasks) {
   LayerWeights& layer = weights_.layers[static_cast<size_t>(row.layer)];
   const FfnSpec& ffn = spec_.layers[static_cast<size_t>(row.layer)].ffn;
@@ -359,7 +361,7 @@ Status WeightStore::add_ffn_weight(const LoadRow& row, const std::byte* src, int
                     {target, intermediate_ranges(size, parts), is_down, is_expert, first}, tasks);
 }
 
-Status WeightStore::add_expert_bias(const LoadRow& row, const std::byte* src, int64_t table_row) {
+Status WeightStore::add_expert_bias(const LoadRow& row, const SourceRows& src, int64_t table_row) {
   const auto layer = static_cast<size_t>(row.layer);
   std::vector<GatedFfn>& experts = weights_.layers[layer].experts;
   if (row.expert < 0 || static_cast<size_t>(row.expert) >= experts.size())

@@ -13,6 +13,7 @@
 #include "mapped_file.h"
 #include "model_spec.h"
 #include "pack_task.h"
+#include "source_rows.h"
 #include "split.h"
 #include "status.h"
 
@@ -90,12 +91,20 @@ struct LoadRow {
   DType dtype;
   uint32_t rows;
   uint32_t cols;
-  uint32_t row_stride = 1;              ///< source rows from one row to the next
+  uint32_t row_stride = 1;  ///< source rows from one row to the next
+  Encoding encoding = Encoding::Plain;
+  uint32_t first_row = 0;    ///< of the tensor; `offset` is that row's
+  uint32_t tensor_rows = 0;  ///< of the whole tensor, where the encoding has scales
+  uint32_t scales_file = 0;
+  uint64_t scales_offset = 0;
   bool transposed = false;              ///< the source is [cols][rows]
   std::optional<DType> quantised = {};  ///< what the matrix is quantised to while it is packed
 
   DType held() const { return quantised.value_or(dtype); }
   uint32_t source_cols() const { return transposed ? rows : cols; }
+  size_t source_rows() const { return transposed ? cols : size_t{rows - 1} * row_stride + 1; }
+  /// Bytes from `offset` on that the row of the table covers, without scales.
+  size_t stored_bytes() const { return source_rows() * stored_row_bytes(encoding, dtype, source_cols()); }
 };
 
 class WeightStore {
@@ -109,7 +118,7 @@ class WeightStore {
 
   /// Allocates slices for one table row and appends its pack tasks, per unit rank. Vectors are converted at
   /// once.
-  Status add(const LoadRow& row, const MappedFile& file, int64_t table_row,
+  Status add(const LoadRow& row, const MappedFile& file, const MappedFile* scales, int64_t table_row,
              std::vector<std::vector<PackTask>>& tasks);
   /// Ok when every weight the spec needs is there.
   Status complete();
@@ -133,20 +142,20 @@ class WeightStore {
 
  private:
   struct SliceRequest;
-  Status add_vector(const LoadRow& row, const std::byte* src, int64_t table_row, std::vector<float>& out,
+  Status add_vector(const LoadRow& row, const SourceRows& src, int64_t table_row, std::vector<float>& out,
                     size_t size);
-  Status add_matrix(const LoadRow& row, const std::byte* src, int64_t table_row, const SliceRequest& request,
+  Status add_matrix(const LoadRow& row, const SourceRows& src, int64_t table_row, const SliceRequest& request,
                     std::vector<std::vector<PackTask>>& tasks);
   Status check_shape(const LoadRow& row, int64_t table_row, uint32_t rows, uint32_t cols) const;
-  Status add_expert_bias(const LoadRow& row, const std::byte* src, int64_t table_row);
-  Status add_layer_weight(const LoadRow& row, const std::byte* src, int64_t table_row,
+  Status add_expert_bias(const LoadRow& row, const SourceRows& src, int64_t table_row);
+  Status add_layer_weight(const LoadRow& row, const SourceRows& src, int64_t table_row,
                           std::vector<std::vector<PackTask>>& tasks);
-  Status add_attention_weight(const LoadRow& row, const std::byte* src, int64_t table_row,
+  Status add_attention_weight(const LoadRow& row, const SourceRows& src, int64_t table_row,
                               std::vector<std::vector<PackTask>>& tasks);
-  Status add_latent_weight(const LoadRow& row, const std::byte* src, int64_t table_row,
+  Status add_latent_weight(const LoadRow& row, const SourceRows& src, int64_t table_row,
                            std::vector<std::vector<PackTask>>& tasks);
   Status complete_attention(uint32_t layer) const;
-  Status add_ffn_weight(const LoadRow& row, const std::byte* src, int64_t table_row,
+  Status add_ffn_weight(const LoadRow& row, const SourceRows& src, int64_t table_row,
                         std::vector<std::vector<PackTask>>& tasks);
   std::vector<Range> intermediate_ranges(uint32_t size, uint32_t parts) const;
   std::vector<Range> head_rows(uint32_t layer, uint32_t heads) const;

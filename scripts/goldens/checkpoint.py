@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import fp8_checkpoint
+import mxfp4_checkpoint
 import torch
 from fixtures import Fixture
 from safetensors.torch import load_file, save_file
@@ -50,6 +52,10 @@ def build_model(fixture: Fixture, seed: int) -> torch.nn.Module:
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32)
     model.set_experts_implementation("eager")
     fill(model, seed, fixture.options)
+    if fixture.options.get("mxfp4"):
+        mxfp4_checkpoint.round_experts(model)
+    if fixture.options.get("fp8"):
+        model = fp8_checkpoint.rounded(model)
     dtype = getattr(torch, fixture.dtype)
     with torch.no_grad():
         for p in model.parameters():
@@ -93,6 +99,10 @@ def save(model: torch.nn.Module, fixture: Fixture, folder: Path) -> None:
     dtype = getattr(torch, fixture.dtype)
     model.to(dtype).save_pretrained(folder, save_original_format=not fixture.stacked_names)
     model.to(torch.float32)
+    if fixture.options.get("mxfp4"):
+        mxfp4_checkpoint.rewrite(folder)
+    if fixture.options.get("fp8"):
+        fp8_checkpoint.rewrite(folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.v4.json").write_text(json.dumps(v4_config(config), indent=2) + "\n")
     if fixture.shards > 1:

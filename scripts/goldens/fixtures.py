@@ -191,6 +191,26 @@ GLM4_LITE = {
     "routed_scaling_factor": 1.8,
     "norm_topk_prob": True,
 }
+GPT_OSS = {
+    **BASE,
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 10,
+    "num_local_experts": 6,
+    "num_experts_per_tok": 3,
+    "intermediate_size": 96,
+    "sliding_window": 24,
+    "rope_parameters": {
+        "rope_type": "yarn",
+        "rope_theta": 10000.0,
+        "factor": 6.4,
+        "original_max_position_embeddings": 40,
+        "beta_fast": 8.0,
+        "beta_slow": 0.5,
+        "truncate": False,
+    },
+}
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2}
 SMALL_QWEN3 = {**QWEN3, **SMALL, "num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 12}
 SMALL_QWEN2 = {
@@ -279,6 +299,30 @@ FIXTURES = [
         "glm4_moe_lite",
         GLM4_LITE,
         "latent attention, ungrouped sigmoid routing with selection bias, layer 0 dense by mlp_layer_types",
+    ),
+    base(
+        "gpt_oss",
+        GPT_OSS,
+        "attention sinks, a sliding window on every other layer, YaRN without truncation, biases everywhere, clamped SwiGLU, experts in MXFP4 as published",
+        {"mxfp4": True},
+    ),
+    Fixture(
+        "deepseek_v3-fp8",
+        "deepseek_v3",
+        {
+            **DEEPSEEK_V3,
+            "hidden_size": 136,
+            "num_hidden_layers": 2,
+            "qk_nope_head_dim": 40,
+            "v_head_dim": 36,
+            "n_routed_experts": 4,
+            "n_group": 1,
+            "topk_group": 1,
+            "moe_intermediate_size": 12,
+            "intermediate_size": 20,
+        },
+        "matrices in float8 with a factor for each 128 x 128 block; sizes across a block's border",
+        options={"fp8": True},
     ),
     Fixture(
         "deepseek_v2-lite",

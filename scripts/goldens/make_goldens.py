@@ -141,7 +141,8 @@ def reload(folder: Path, config_file: str) -> torch.nn.Module:
         shutil.copy(folder / config_file, target / "config.json")
         model = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32, attn_implementation="eager")
     model.set_experts_implementation("eager")
-    return model.eval()
+    # MXFP4 experts come as bfloat16, which holds their values exactly.
+    return model.float().eval()
 
 
 def make(fixture: Fixture, tokenizer: Tokenizer) -> str:
@@ -163,7 +164,8 @@ def make(fixture: Fixture, tokenizer: Tokenizer) -> str:
     checkpoint.save(model, fixture, folder)
     byte_tokenizer.save(tokenizer, folder)
     write_golden(folder, fixture, model, seed, results)
-    for config_file in ("config.json", "config.v4.json"):
+    # transformers computes with float8 on GPUs only; its values here are those that the file was made from.
+    for config_file in () if fixture.options.get("fp8") else ("config.json", "config.v4.json"):
         again = greedy(reload(folder, config_file), results[1]["ids"], 2)[1]
         if not torch.equal(again, results[1]["rows"][:2]):
             raise RuntimeError(f"{fixture.name}: the saved checkpoint with {config_file} gives other logits")

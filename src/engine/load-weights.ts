@@ -7,7 +7,7 @@ import { AbortedError, ModelFormatError } from '../errors.js';
 import { dtypeNumber, storedBytes } from '../model/dtypes.js';
 import { WEIGHT_ROLES, type WeightSource } from '../model/model-spec.js';
 import type { OpenedModel } from '../model/open-model.js';
-import type { TensorIndex, TensorInfo } from '../model/tensor-index.js';
+import { ENCODINGS, type TensorIndex, type TensorInfo } from '../model/tensor-index.js';
 
 /** Bytes after which a lot is handed over; the source pages of one lot are resident beside the packed weights. */
 const LOT_BYTES = 8e6;
@@ -80,6 +80,7 @@ function loadLot(
       weight.quantised === undefined ? -1 : dtypeNumber(weight.quantised),
       weight.rowStride ?? 1,
       weight.transposed ? 1 : 0,
+      ...scaleColumns(weight, tensor, files),
     ];
     table.set(row, index * LOAD_COLUMNS);
   });
@@ -88,6 +89,18 @@ function loadLot(
   } catch (error) {
     throw namingTensor(error, lot, tensors);
   }
+}
+
+/** Encoding, first row, rows of the tensor, file and offset of its scales. */
+function scaleColumns(
+  { firstRow }: WeightSource,
+  { scales, shape }: TensorInfo,
+  files: readonly number[],
+): number[] {
+  if (scales === undefined) return [0, 0, 0, 0, 0];
+  const tensorRows = shape.slice(0, -1).reduce((product, dim) => product * dim, 1);
+  const encoding = 1 + ENCODINGS.indexOf(scales.encoding);
+  return [encoding, firstRow, tensorRows, files[scales.file] ?? -1, scales.offsetBytes];
 }
 
 /** Native tells the row of the table; the person wants file and tensor. */
@@ -124,6 +137,8 @@ function sourceCols({ transposed, rows, cols }: WeightSource): number {
 }
 
 function rowBytes(tensor: TensorInfo, cols: number): number {
+  if (tensor.scales?.encoding === 'fp8_blocks') return cols;
+  if (tensor.scales?.encoding === 'mxfp4_split') return cols / 2;
   const sizeBytes = storedBytes(tensor.dtype, 1, cols);
   if (sizeBytes === undefined)
     throw new RangeError(`${tensor.name}: ${cols} columns do not fill ${tensor.dtype} blocks`);

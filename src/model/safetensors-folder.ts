@@ -7,7 +7,8 @@ import { basename, join } from 'node:path';
 import { ModelFormatError } from '../errors.js';
 import { describeKind, isJsonObject, readJsonObject } from './json-file.js';
 import { readSafetensors } from './safetensors.js';
-import { TensorIndex, type TensorInfo } from './tensor-index.js';
+import { mergeScaledTensors, type RawTensor } from './scaled-tensors.js';
+import { TensorIndex } from './tensor-index.js';
 
 const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
@@ -15,7 +16,8 @@ const INDEX = 'model.safetensors.index.json';
 /** Throws ModelFormatError (ERR_MODEL_NOT_FOUND where the folder has no safetensors). */
 export function readSafetensorsFolder(folder: string): TensorIndex {
   const single = join(folder, SINGLE);
-  if (existsSync(single)) return new TensorIndex([single], readSafetensors(single));
+  if (existsSync(single))
+    return new TensorIndex([single], mergeScaledTensors(readSafetensors(single), [single]));
   const indexPath = join(folder, INDEX);
   const index = readJsonObject(indexPath);
   if (index === undefined) throw noWeights(folder);
@@ -23,8 +25,8 @@ export function readSafetensorsFolder(folder: string): TensorIndex {
   const shards = [...new Set(weightMap.values())].sort();
   const files = shards.map((shard) => join(folder, shard));
   const tensors = files.flatMap((path, number) => readSafetensors(path, number));
-  const tensorIndex = new TensorIndex(files, tensors);
-  checkWeightMap(weightMap, tensorIndex, indexPath);
+  const tensorIndex = new TensorIndex(files, mergeScaledTensors(tensors, files));
+  checkWeightMap(weightMap, tensors, files, indexPath);
   return tensorIndex;
 }
 
@@ -86,11 +88,15 @@ function readWeightMap(value: unknown, indexPath: string): Map<string, string> {
   return map;
 }
 
-function checkWeightMap(weightMap: Map<string, string>, tensors: TensorIndex, indexPath: string): void {
-  const placeOf = (tensor: TensorInfo | undefined) =>
-    tensor ? basename(tensors.pathOf(tensor)) : 'no shard';
+function checkWeightMap(
+  weightMap: Map<string, string>,
+  tensors: readonly RawTensor[],
+  files: readonly string[],
+  indexPath: string,
+): void {
+  const places = new Map(tensors.map(({ name, file }) => [name, basename(files[file] ?? '')]));
   for (const [name, shard] of weightMap) {
-    const place = placeOf(tensors.get(name));
+    const place = places.get(name) ?? 'no shard';
     if (place !== shard) {
       throw new ModelFormatError({
         code: place === 'no shard' ? 'ERR_WEIGHT_MISSING' : 'ERR_MODEL_FORMAT',
@@ -105,7 +111,7 @@ function checkWeightMap(weightMap: Map<string, string>, tensors: TensorIndex, in
     if (!weightMap.has(tensor.name)) {
       throw new ModelFormatError({
         code: 'ERR_WEIGHT_SURPLUS',
-        file: tensors.pathOf(tensor),
+        file: files[tensor.file] ?? '',
         field: tensor.name,
         expected: `only tensors that ${INDEX} lists`,
         got: 'one that it does not list',

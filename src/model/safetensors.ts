@@ -8,7 +8,7 @@ import { describeValue, ModelFormatError } from '../errors.js';
 import { DTYPES, type DTypeName, storedBytes } from './dtypes.js';
 import { describeKind, isJsonObject, type JsonObject, parseJsonObject } from './json-file.js';
 import { findDuplicateKey } from './json-keys.js';
-import type { TensorInfo } from './tensor-index.js';
+import type { CodeType, RawTensor } from './scaled-tensors.js';
 
 const LENGTH_BYTES = 8;
 /** The limit that the format's own implementation sets. */
@@ -18,21 +18,23 @@ const SUPPORTED = new Map<string, DTypeName>();
 for (const traits of DTYPES) {
   if ('safetensorsName' in traits) SUPPORTED.set(traits.safetensorsName, traits.name);
 }
+/** Types that tensors of codes have, which scales belong to. */
+const CODES: Readonly<Record<string, CodeType>> = { U8: 'u8', F8_E4M3: 'f8_e4m3' };
 /** Types of the format that no kernel here computes with. */
 const UNSUPPORTED = new Set([
-  ...['F64', 'I64', 'I32', 'I16', 'I8', 'U64', 'U32', 'U16', 'U8', 'BOOL', 'C64'],
-  ...['F8_E4M3', 'F8_E5M2', 'F8_E8M0', 'F6_E2M3', 'F6_E3M2', 'F4'],
+  ...['F64', 'I64', 'I32', 'I16', 'I8', 'U64', 'U32', 'U16', 'BOOL', 'C64'],
+  ...['F8_E5M2', 'F8_E8M0', 'F6_E2M3', 'F6_E3M2', 'F4'],
 ]);
 
-/** Tensors of one file; `file` is the number that TensorInfo.file gets. Throws ModelFormatError. */
-export function readSafetensors(path: string, file = 0): TensorInfo[] {
+/** Tensors of one file; `file` is the number that RawTensor.file gets. Throws ModelFormatError. */
+export function readSafetensors(path: string, file = 0): RawTensor[] {
   const handle = openTensorFile(path);
   try {
     const stat = fstatSync(handle);
     if (!stat.isFile()) throw new ModelFormatError({ file: path, expected: 'a file', got: 'something else' });
     const header = readHeader(handle, path, stat.size);
     const dataStart = LENGTH_BYTES + header.sizeBytes;
-    const tensors: TensorInfo[] = [];
+    const tensors: RawTensor[] = [];
     for (const [name, entry] of Object.entries(header.json)) {
       if (name === '__metadata__') checkMetadata(entry, path);
       else tensors.push(readEntry({ path, name, file, dataStart, fileBytes: stat.size }, entry));
@@ -123,7 +125,7 @@ function checkMetadata(entry: unknown, path: string): void {
 
 type EntryPlace = { path: string; name: string; file: number; dataStart: number; fileBytes: number };
 
-function readEntry(place: EntryPlace, entry: unknown): TensorInfo {
+function readEntry(place: EntryPlace, entry: unknown): RawTensor {
   const fail = (what: string, expected: string, got: unknown): never => {
     throw new ModelFormatError({ file: place.path, field: `${place.name}${what}`, expected, got });
   };
@@ -140,11 +142,8 @@ function readEntry(place: EntryPlace, entry: unknown): TensorInfo {
   if (end < begin) fail('.data_offsets', 'begin <= end', offsets);
   const limit = place.fileBytes - place.dataStart;
   if (end > limit) fail('.data_offsets', `an end within the ${limit} bytes of values`, offsets);
-  const needed = storedBytes(
-    dtype,
-    1,
-    shape.reduce((product, dim) => product * dim, 1),
-  );
+  const count = shape.reduce((product, dim) => product * dim, 1);
+  const needed = dtype === 'u8' || dtype === 'f8_e4m3' ? count : storedBytes(dtype, 1, count);
   if (needed !== end - begin) {
     fail('.data_offsets', `${needed} bytes for ${dtype} ${JSON.stringify(shape)}`, `${end - begin} bytes`);
   }
@@ -152,8 +151,8 @@ function readEntry(place: EntryPlace, entry: unknown): TensorInfo {
   return { name, dtype, shape, file, offsetBytes: place.dataStart + begin, sizeBytes: end - begin };
 }
 
-function readDtype(place: EntryPlace, value: unknown): DTypeName {
-  const dtype = typeof value === 'string' ? SUPPORTED.get(value) : undefined;
+function readDtype(place: EntryPlace, value: unknown): DTypeName | CodeType {
+  const dtype = typeof value === 'string' ? (SUPPORTED.get(value) ?? CODES[value]) : undefined;
   if (dtype !== undefined) return dtype;
   const known = typeof value === 'string' && UNSUPPORTED.has(value);
   throw new ModelFormatError({
@@ -171,7 +170,7 @@ function isCounts(value: unknown): value is number[] {
 }
 
 /** The format wants every byte after the header to belong to exactly one tensor. */
-function checkCoverage(tensors: TensorInfo[], path: string, dataStart: number, fileBytes: number): void {
+function checkCoverage(tensors: RawTensor[], path: string, dataStart: number, fileBytes: number): void {
   const ordered = [...tensors].sort((a, b) => a.offsetBytes - b.offsetBytes || a.sizeBytes - b.sizeBytes);
   let end = dataStart;
   let previous = 'the header';

@@ -14,7 +14,23 @@ export type TensorInfo = {
   file: number;
   /** From the start of the file. */
   offsetBytes: number;
+  /** Of all that is stored for the tensor. */
   sizeBytes: number;
+  scales?: TensorScales;
+};
+
+/**
+ * How values are stored where they are not in the format's own layout but as codes and scales in two tensors; order =
+ * number at the JS/native wall, 0 being plain. 'mxfp4_split': codes two to a byte, and an exponent for each 32.
+ * 'fp8_blocks': float8 e4m3 and a float factor for each 128 x 128 block; they become the dtype that is told here.
+ */
+export const ENCODINGS = ['mxfp4_split', 'fp8_blocks'] as const;
+
+/** The second tensor of such a pair. */
+export type TensorScales = {
+  encoding: (typeof ENCODINGS)[number];
+  file: number;
+  offsetBytes: number;
 };
 
 /** All tensors of one checkpoint, by name. */

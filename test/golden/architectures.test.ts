@@ -83,6 +83,26 @@ describe.each(binding().cpuInfo().runnableIsas)('kernels %s', (isa) => {
   });
 });
 
+/** Over the largest logit: what activations in 8 bits cost, which products with quantised weights use. */
+const QUANTISED_TOLERANCE = 0.05;
+
+describe('gpt_oss with its experts in MXFP4 as stored', () => {
+  it.each([1, 2])('%s units', (units) => {
+    fixture = new Fixture('gpt_oss', { units, gpu: 'off' }, true);
+    // Under a byte for each value of an expert's three matrices: nothing was unpacked to a wider type.
+    expect(fixture.device.info.expertBytes).toBeLessThan(3 * 64 * 96);
+    const results = fixture.run({});
+    const { prompts } = fixture.golden;
+    for (const [index, prompt] of prompts.entries()) {
+      const result = results[index];
+      if (result === undefined) throw new Error('a prompt has no result');
+      // The first row alone: a token that differs makes all later rows differ.
+      expect(fixture.logitError(prompt, result, 1), prompt.name).toBeLessThanOrEqual(QUANTISED_TOLERANCE);
+    }
+    expectSameBits(fixture.run({ maxBatchTokens: 7 }), results, 'chunks of 7');
+  });
+});
+
 describe.each(fixtureNames.filter(isVariant))('%s', (name) => {
   it.each([
     { units: 1, gpu: 'off' },

@@ -13,6 +13,7 @@ import { createPlanner, type PlanningNames } from '../../src/engine/planning.js'
 import type { GenerateResult } from '../../src/engine/result.js';
 import { resolveSettings, type Settings } from '../../src/engine/settings.js';
 import { weightFacts } from '../../src/engine/weight-facts.js';
+import { dtypeTraits } from '../../src/model/dtypes.js';
 import { type OpenedModel, openModel } from '../../src/model/open-model.js';
 import type { EngineOptions, RequestOptions } from '../../src/options.js';
 
@@ -36,6 +37,15 @@ export const fixtureNames = readdirSync(root)
 
 export const fixturePath = (name: string) => path.join(root, name);
 
+/** The model with its quantised weights as bfloat16 in memory, which holds the values of MXFP4 exactly. */
+function inFloats(model: OpenedModel): OpenedModel {
+  const weights = model.weights.map((weight) => {
+    const dtype = model.tensors.get(weight.tensor)?.dtype ?? 'f32';
+    return dtypeTraits(dtype).blockCols > 1 ? { ...weight, quantised: 'bf16' as const } : weight;
+  });
+  return { ...model, weights };
+}
+
 export class Fixture {
   readonly golden: Golden;
   readonly logits: Float32Array;
@@ -44,12 +54,13 @@ export class Fixture {
   readonly device: LoadableDevice;
   #cancelFlags = new Int32Array(new SharedArrayBuffer(1024));
 
-  constructor(name: string, options: Omit<EngineOptions, 'model'> = {}) {
+  /** Without `asStored` quantised weights are held as floats: transformers computes with those, and so exactly. */
+  constructor(name: string, options: Omit<EngineOptions, 'model'> = {}, asStored = false) {
     const folder = fixturePath(name);
     this.golden = JSON.parse(readFileSync(path.join(folder, 'golden.json'), 'utf8')) as Golden;
     const bytes = readFileSync(path.join(folder, 'logits.f32'));
     this.logits = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
-    this.opened = openModel(folder);
+    this.opened = asStored ? openModel(folder) : inFloats(openModel(folder));
     const facts = weightFacts(this.opened);
     const model = { spec: this.opened.spec, ...facts };
     // Pinning would tie the threads of several test processes to the same few cores.
@@ -115,13 +126,10 @@ export class Fixture {
   }
 
   /** Largest error over all rows of a prompt, as a share of the largest golden logit. */
-  logitError(prompt: GoldenPrompt, result: GenerateResult): number {
+  logitError(prompt: GoldenPrompt, result: GenerateResult, rows = prompt.rows): number {
     const { vocabSize } = this.golden;
-    const golden = this.logits.subarray(
-      prompt.firstRow * vocabSize,
-      (prompt.firstRow + prompt.rows) * vocabSize,
-    );
-    const values = result.logits?.values ?? new Float32Array(0);
+    const golden = this.logits.subarray(prompt.firstRow * vocabSize, (prompt.firstRow + rows) * vocabSize);
+    const values = (result.logits?.values ?? new Float32Array(0)).subarray(0, rows * vocabSize);
     if (values.length !== golden.length)
       throw new Error(`${values.length} logits, golden has ${golden.length}`);
     let largest = 0;

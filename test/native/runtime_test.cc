@@ -252,8 +252,13 @@ void test_quantised_packing() {
           std::vector<std::byte> expected(bytes), got(bytes);
           const bool packed = pack(held, quantised.data(), source_bytes(held, 1, whole), kRows, range.begin,
                                    range.size(), expected.data());
-          const bool run = run_pack_task({stored, held, source.data(), source_bytes(stored, 1, cols), cols,
-                                          kRows, range.begin, range.size(), got.data(), 0});
+          const bool run = run_pack_task({{Encoding::Plain, stored, source.data(), nullptr, cols, 0, 1},
+                                          held,
+                                          kRows,
+                                          range.begin,
+                                          range.size(),
+                                          got.data(),
+                                          0});
           check(packed && run && got == expected, "a quantised slice has the bytes of the quantised matrix");
         }
       }

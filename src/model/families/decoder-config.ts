@@ -70,13 +70,22 @@ export function readDecoderConfig(config: ConfigReader, defaults: DecoderDefault
   };
 }
 
+/** Rows and columns of a float8 matrix that share a factor. */
+const FP8_BLOCK = 128;
+
 function refuseQuantised(config: ConfigReader): void {
   const quantisation = config.object('quantization_config');
   if (quantisation === undefined) return;
   const method = quantisation.text('quant_method', 'an unnamed method');
+  if (method === 'mxfp4') return;
+  if (method === 'fp8') {
+    const block = quantisation.integers('weight_block_size', []);
+    if (block.length === 2 && block.every((size) => size === FP8_BLOCK)) return;
+    throw quantisation.unsupported('weight_block_size', `[${FP8_BLOCK}, ${FP8_BLOCK}]`, block);
+  }
   throw config.unsupported(
     'quantization_config',
-    'a checkpoint in bfloat16, float16 or float32',
+    'mxfp4, fp8 in blocks, or a checkpoint in bfloat16, float16 or float32',
     method,
     'Use the original checkpoint or a GGUF file of the model.',
   );

@@ -58,10 +58,27 @@ describe('loadWeights', () => {
     expect(target.files).toEqual(['/m/a.safetensors', '/m/b.safetensors']);
     const gate = WEIGHT_ROLES.indexOf('expertGate');
     expect(target.lots.slice(0, 2)).toEqual([
-      [[0, -1, -1, 10, 100, 0, 4, 3, -1, 1, 0]],
+      [[0, -1, -1, 10, 100, 0, 4, 3, -1, 1, 0, 0, 0, 0, 0, 0]],
       [
-        [gate, 0, 0, 11, 1000, 2, 2, 3, -1, 1, 0],
-        [gate, 0, 3, 11, 1000 + 6 * 3 * 2, 2, 2, 3, DTYPES.findIndex(({ name }) => name === 'q8_0'), 1, 0],
+        [gate, 0, 0, 11, 1000, 2, 2, 3, -1, 1, 0, 0, 0, 0, 0, 0],
+        [
+          gate,
+          0,
+          3,
+          11,
+          1000 + 6 * 3 * 2,
+          2,
+          2,
+          3,
+          DTYPES.findIndex(({ name }) => name === 'q8_0'),
+          1,
+          0,
+          0,
+          0,
+          0,
+          0,
+          0,
+        ],
       ],
     ]);
     expect(target.lots.map((lot) => lot.length)).toEqual([1, 2, 1, 1]);

@@ -172,9 +172,9 @@ describe('a file that lies', () => {
     expect(error.expected).not.toBe('');
   });
 
-  it('says that 8-bit floats are known but not supported, and what helps', () => {
+  it('says that another 8-bit float is known but not supported, and what helps', () => {
     const error = thrownBy(() =>
-      readSafetensors(newFile(FILE, rawSafetensors(`{"a":${entry([4], [0, 4], 'F8_E4M3')}}`, 4))),
+      readSafetensors(newFile(FILE, rawSafetensors(`{"a":${entry([4], [0, 4], 'F8_E5M2')}}`, 4))),
     );
     expect(error).toMatchObject({ code: 'ERR_MODEL_UNSUPPORTED', field: 'a.dtype' });
     expect(error.hint).toMatch(/bfloat16/);
@@ -231,6 +231,77 @@ describe('shards', () => {
     const error = thrownBy(() => readSafetensorsFolder(shards(weightMap, files)));
     expect(error).toBeInstanceOf(ModelFormatError);
     expect(error.message).toMatch(message);
+  });
+
+  describe('codes and scales in two tensors', () => {
+    type Raw = [name: string, dtype: string, shape: number[]];
+    const WIDTHS: Record<string, number> = { U8: 1, F8_E4M3: 1, F32: 4 };
+
+    function openRaw(tensors: readonly Raw[]) {
+      let offset = 0;
+      const header = tensors.map(([name, dtype, shape]) => {
+        const begin = offset;
+        offset += shape.reduce((a, b) => a * b, WIDTHS[dtype] ?? 0);
+        return `${JSON.stringify(name)}:${entry(shape, [begin, offset], dtype)}`;
+      });
+      const folder = newFolder();
+      writeFileSync(join(folder, FILE), rawSafetensors(`{${header.join(',')}}`, offset));
+      return readSafetensorsFolder(folder);
+    }
+
+    it('are one tensor: MXFP4, and float8 with a factor for each block', () => {
+      const tensors = openRaw([
+        ['w_blocks', 'U8', [2, 6, 3, 16]],
+        ['w_scales', 'U8', [2, 6, 3]],
+        ['q', 'F8_E4M3', [130, 5]],
+        ['q_scale_inv', 'F32', [2, 1]],
+      ]);
+      expect(tensors.count).toBe(2);
+      const [w, q] = [tensors.get('w'), tensors.get('q')];
+      const start = w?.offsetBytes ?? 0;
+      expect(w).toMatchObject({ dtype: 'mxfp4', shape: [2, 6, 96], sizeBytes: 576 + 36 });
+      expect(w?.scales).toEqual({ encoding: 'mxfp4_split', file: 0, offsetBytes: start + 576 });
+      expect(q).toMatchObject({ dtype: 'bf16', shape: [130, 5], sizeBytes: 650 + 8 });
+      expect(q?.scales).toEqual({ encoding: 'fp8_blocks', file: 0, offsetBytes: start + 576 + 36 + 650 });
+    });
+
+    it.each<[string, Raw[], string, RegExp]>([
+      ['float8 without factors', [['q', 'F8_E4M3', [4, 4]]], 'q', /F8_E4M3 only as codes with scales/],
+      ['bytes without scales', [['w_blocks', 'U8', [1, 16]]], 'w_blocks', /NAME_blocks with NAME_scales/],
+      ['bytes under another name', [['w', 'U8', [3]]], 'w', /U8 only as codes with scales/],
+      [
+        'factors of another number of blocks',
+        [
+          ['q', 'F8_E4M3', [130, 5]],
+          ['q_scale_inv', 'F32', [1, 1]],
+        ],
+        'q_scale_inv',
+        /expected F32 \[2,1\].*got F32 \[1,1\]/,
+      ],
+      [
+        'scales of another shape',
+        [
+          ['w_blocks', 'U8', [6, 3, 16]],
+          ['w_scales', 'U8', [6, 4]],
+        ],
+        'w_scales',
+        /expected U8 \[6,3\].*got U8 \[6,4\]/,
+      ],
+      [
+        'blocks of another width',
+        [
+          ['w_blocks', 'U8', [6, 3, 8]],
+          ['w_scales', 'U8', [6, 3]],
+        ],
+        'w_blocks',
+        /blocks of 16 bytes/,
+      ],
+    ])('%s are refused', (_why, tensors, field, message) => {
+      const error = thrownBy(() => openRaw(tensors));
+      expect(error).toBeInstanceOf(ModelFormatError);
+      expect(error).toMatchObject({ field });
+      expect(error.message).toMatch(message);
+    });
   });
 
   it('says what a folder without weights holds instead', () => {
