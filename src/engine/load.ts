@@ -10,6 +10,7 @@ import type { ModelSpec } from '../model/model-spec.js';
 import { type OpenedModel, openModel } from '../model/open-model.js';
 import { Rope } from '../model/rope.js';
 import type { ChatMessage, ChatTemplateOptions, EngineOptions, LoadProgress } from '../options.js';
+import { type PlacedBytes, placedBytes, slotCount } from '../placement/placement.js';
 import type { Planner } from '../schedule/planner.js';
 import { maxLogitRows } from './batcher.js';
 import { calibrate } from './calibrate.js';
@@ -18,13 +19,13 @@ import { Forward } from './forward.js';
 import { loadWeights } from './load-weights.js';
 import { availableBytes, checkMemory } from './memory.js';
 import { ENGINE_SLOT } from './messages.js';
-import { placedBytes, planReport } from './plan-report.js';
+import { planReport } from './plan-report.js';
 import { createPlanner, moeShape } from './planning.js';
-import type { PlacedBytes, PlanReport } from './result.js';
+import type { PlanReport } from './result.js';
 import { resolveSettings, type Settings } from './settings.js';
 import type { EngineStats } from './stats.js';
 import { Telemetry } from './telemetry.js';
-import { kvBytes, slotCount, type WeightFacts, weightFacts } from './weight-facts.js';
+import { kvBytes, type WeightFacts, weightFacts } from './weight-facts.js';
 
 export type LoadedModel = {
   engine: Engine;

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { freemem } from 'node:os';
 import { MemoryError } from '../errors.js';
-import type { PlacedBytes } from './result.js';
+import type { PlacedBytes } from '../placement/placement.js';
 
 /** Reads a file of /proc or /sys; undefined where it is not there. */
 export type ReadText = (path: string) => string | undefined;

@@ -1,36 +1,13 @@
 /**
- * What is placed where, in bytes, and why: the parts of the memory check and the report of model.plan(). Called by
- * load.ts. Reports decisions made elsewhere; makes none.
+ * The report of model.plan(): what is placed where, in bytes, and why. Called by load.ts. Reports decisions made elsewhere; makes none.
  */
 import type { DeviceInfo } from '../device/device.js';
 import type { ModelSpec } from '../model/model-spec.js';
+import type { PlacedBytes } from '../placement/placement.js';
 import type { Planner } from '../schedule/planner.js';
 import { moeShape } from './planning.js';
-import type { PlacedBytes, PlanReport } from './result.js';
+import type { PlanReport } from './result.js';
 import type { Settings } from './settings.js';
-
-export type HeldBytes = { denseBytes: number; expertBytes: number; kvBytes: number; slotBytes: number };
-
-/** Where the bytes lie: experts on their groups' units, all else on the GPU's side or spread over the units. */
-export function placedBytes(
-  info: Pick<DeviceInfo, 'units' | 'tpDegree' | 'ndpGroups' | 'gpu'>,
-  numExperts: number,
-  bytes: HeldBytes,
-): PlacedBytes[] {
-  const placed: PlacedBytes[] = [];
-  for (let unit = 0; unit < info.units; unit++) {
-    const group = Math.floor(unit / info.tpDegree);
-    const groupUnits = Math.min(info.tpDegree, info.units - group * info.tpDegree);
-    const groupExperts = Math.ceil(Math.max(0, numExperts - group) / info.ndpGroups);
-    const share = numExperts > 0 ? groupExperts / numExperts / groupUnits : 0;
-    placed.push({ place: `unit ${unit}`, kind: 'experts', sizeBytes: Math.round(bytes.expertBytes * share) });
-  }
-  const rest = info.gpu === 'off' ? 'units' : 'gpu';
-  placed.push({ place: rest, kind: 'dense', sizeBytes: bytes.denseBytes });
-  placed.push({ place: rest, kind: 'kv', sizeBytes: bytes.kvBytes });
-  if (info.gpu !== 'off') placed.push({ place: 'vram', kind: 'experts', sizeBytes: bytes.slotBytes });
-  return placed;
-}
 
 /** The report of model.plan(). */
 export function planReport(

@@ -3,7 +3,10 @@
  * worker to the main thread; llm.ts re-exports the types. No computation lives here.
  */
 import type { DeviceInfo, TimedOp } from '../device/device.js';
+import type { PlacedBytes } from '../placement/placement.js';
 import type { TraceSpan } from '../trace/chrome.js';
+
+export type { PlacedBytes };
 
 /** Why generation ended: an end-of-text token, a stop text, maxTokens, the context's end, or the reader left. */
 export type FinishReason = 'eos' | 'stop' | 'length' | 'context' | 'cancelled';
@@ -116,9 +119,6 @@ export type GenerateResult = {
   /** With `trace`: spans of the lanes "engine", "gpu", "transfer", "unit 0", ... */
   trace?: TraceSpan[];
 };
-
-/** Bytes of one kind of data in one place ("unit 0", "host", "vram"). */
-export type PlacedBytes = { place: string; kind: 'dense' | 'experts' | 'kv'; sizeBytes: number };
 
 /** What is placed where, and why. */
 export type PlanReport = {

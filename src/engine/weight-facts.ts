@@ -77,8 +77,3 @@ export function kvBytes(spec: ModelSpec, settings: Pick<Settings, 'kvDtype' | 'k
   );
   return perPosition * settings.kvBlocks * KV_BLOCK_TOKENS;
 }
-
-/** Experts that fit into the VRAM budget, at most all. */
-export function slotCount(vramBytes: number, slabBytes: number, experts: number): number {
-  return slabBytes > 0 ? Math.min(experts, Math.floor(vramBytes / slabBytes)) : 0;
-}

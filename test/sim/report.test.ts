@@ -153,7 +153,7 @@ describe('plan', () => {
     [
       { model: 'mixtral-8x7b', gpu: 'rtx3060', units: 2 },
       1,
-      /TOO MUCH[^]*change +3 units to hold all experts/,
+      /TOO MUCH[\s\S]*change +3 units to hold all experts/,
     ],
     [{ model: 'qwen3-30b-a3b', units: 12, unitBandwidth: 102.4 }, 0, /TPOT .* least possible/],
   ])('is told in 80 columns: %o', (flags, status, wanted) => {

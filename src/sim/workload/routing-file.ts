@@ -77,7 +77,7 @@ function readLines(file: string, text: string, promptTokens: number): RoutingRec
       file,
       field: `line ${Math.max(0, wrong) + 1}`,
       expected: `${layers} layers of ${topK} experts`,
-      got: 'another shape',
+      got: shapeOf(rows[Math.max(0, wrong)]),
     });
   }
   const ids = Uint16Array.from(
@@ -95,6 +95,12 @@ function readLines(file: string, text: string, promptTokens: number): RoutingRec
   });
 }
 
+/** "16 layers of 8 experts", "16 layers of 8, 7 experts" */
+function shapeOf(row: readonly (readonly number[])[] | undefined): string {
+  if (row === undefined) return 'an empty file';
+  return `${row.length} layers of ${[...new Set(row.map((layer) => layer.length))].join(', ')} experts`;
+}
+
 function lineOf(file: string, line: string, index: number): number[][] {
   const value = parseJsonObject(line, `${file}:${index + 1}`).layers;
   const isLayer = (layer: unknown) =>
@@ -104,7 +110,7 @@ function lineOf(file: string, line: string, index: number): number[][] {
       file,
       field: `line ${index + 1}.layers`,
       expected: 'lists of expert numbers',
-      got: 'something else',
+      got: JSON.stringify(value)?.slice(0, 60) ?? 'nothing',
     });
   }
   return value as number[][];

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import type { NativeCpuInfo } from '../../../src/binding.js';
 import type { DeviceInfo } from '../../../src/device/device.js';
-import { placedBytes, planReport } from '../../../src/engine/plan-report.js';
+import { planReport } from '../../../src/engine/plan-report.js';
 import { resolveSettings } from '../../../src/engine/settings.js';
-import { kvBytes, slotCount } from '../../../src/engine/weight-facts.js';
+import { kvBytes } from '../../../src/engine/weight-facts.js';
 import type { ModelSpec, RopeScaling } from '../../../src/model/model-spec.js';
 import type { EngineOptions } from '../../../src/options.js';
 
@@ -61,26 +61,11 @@ describe('resolveSettings', () => {
 });
 
 describe('sizes', () => {
-  it('of the KV cache and of VRAM slots', () => {
+  it('of the KV cache', () => {
     const layer = { attention: { numKvHeads: 2, headDim: 64 } };
     const model = { layers: [layer, layer] } as unknown as ModelSpec;
     expect(kvBytes(model, { kvDtype: 'f16', kvBlocks: 3 })).toBe(2 * 2 * 2 * 64 * 2 * 96);
     expect(kvBytes(model, { kvDtype: 'q8_0', kvBlocks: 1 })).toBe(2 * 2 * 2 * (64 / 32) * 34 * 32);
-    expect([slotCount(1000, 300, 8), slotCount(1e9, 300, 8), slotCount(100, 300, 8)]).toEqual([3, 8, 0]);
-    expect(slotCount(1000, 0, 0)).toBe(0);
-  });
-
-  it('experts lie on the units of their groups, all bytes once', () => {
-    const bytes = { denseBytes: 50, expertBytes: 900, kvBytes: 20, slotBytes: 90 };
-    const placed = placedBytes({ units: 3, tpDegree: 2, ndpGroups: 2, gpu: 'host' }, 9, bytes);
-    expect(placed.filter(({ place }) => place.startsWith('unit ')).map(({ sizeBytes }) => sizeBytes)).toEqual(
-      [250, 250, 400],
-    );
-    expect(placed.slice(3)).toEqual([
-      { place: 'gpu', kind: 'dense', sizeBytes: 50 },
-      { place: 'gpu', kind: 'kv', sizeBytes: 20 },
-      { place: 'vram', kind: 'experts', sizeBytes: 90 },
-    ]);
   });
 
   it('the report says how experts are cut', () => {

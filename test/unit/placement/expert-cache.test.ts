@@ -75,6 +75,8 @@ describe('ExpertCache', () => {
       prefetched: 0,
       prefetchUsed: 0,
       evictions: 0,
+      guessable: 0,
+      guessed: 0,
       bytesMoved: 30,
     });
     cache.resetStats();

@@ -1,35 +1,19 @@
-/** Placement: which bytes lie where, what fits, and how it is told. */
+/** Placement: which bytes lie where, and how many experts VRAM holds. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { MemoryError, OptionError } from '../../../src/errors.js';
-import {
-  checkFits,
-  type PlacementInput,
-  planPlacement,
-  slotCount,
-} from '../../../src/placement/placement.js';
+import { placedBytes, slotCount } from '../../../src/placement/placement.js';
 
 const GIB = 2 ** 30;
-const input: PlacementInput = {
-  units: 4,
-  tpDegree: 4,
-  gpu: true,
+const bytes = {
   denseBytes: 3 * GIB,
   expertBytes: 48 * 128 * 9_437_184,
-  slabBytes: 9_437_184,
-  moeLayers: 48,
-  numExperts: 128,
   kvBytes: GIB,
-  vramBytes: 11 * GIB,
+  slotBytes: 1251 * 9_437_184,
 };
 
-describe('planPlacement', () => {
-  it('cuts experts evenly over all units and fills the VRAM budget with whole slabs', () => {
-    const { parts, ndpGroups, expertSlots, residentShare, slotsPerLayer, totalBytes } = planPlacement(input);
-    expect(ndpGroups).toBe(1);
-    expect(expertSlots).toBe(1251);
-    expect(residentShare).toBeCloseTo(0.2036, 4);
-    expect(slotsPerLayer).toBe(26);
+describe('placedBytes', () => {
+  it('cuts experts evenly over all units, beside dense weights, KV cache and copies', () => {
+    const parts = placedBytes({ units: 4, tpDegree: 4, ndpGroups: 1, gpu: 'host' }, 128, bytes);
     expect(parts.map(({ place, kind }) => `${place} ${kind}`)).toEqual([
       'unit 0 experts',
       'unit 1 experts',
@@ -39,10 +23,21 @@ describe('planPlacement', () => {
       'gpu kv',
       'vram experts',
     ]);
-    expect(parts[0]?.sizeBytes).toBe(input.expertBytes / 4);
-    expect(parts[6]?.sizeBytes).toBe(1251 * input.slabBytes);
-    expect(parts[6]?.why).toBe('copies of 1251 of 6144 experts (9.0 MiB each): what 11.00 GiB hold');
-    expect(totalBytes).toBe(input.expertBytes + 4 * GIB + 1251 * input.slabBytes);
+    expect(parts.map(({ sizeBytes }) => sizeBytes)).toEqual([
+      ...Array.from({ length: 4 }, () => bytes.expertBytes / 4),
+      3 * GIB,
+      GIB,
+      bytes.slotBytes,
+    ]);
+  });
+
+  it('deals whole experts out in turn', () => {
+    const parts = placedBytes({ units: 3, tpDegree: 1, ndpGroups: 3, gpu: 'off' }, 8, {
+      ...bytes,
+      expertBytes: 800,
+    });
+    expect(parts.slice(0, 3).map(({ sizeBytes }) => sizeBytes)).toEqual([300, 300, 200]);
+    expect(parts.slice(3).map(({ place, kind }) => `${place} ${kind}`)).toEqual(['units dense', 'units kv']);
   });
 
   it('holds all experts once over the units, whatever the degree, with and without a GPU', () => {
@@ -50,61 +45,26 @@ describe('planPlacement', () => {
       units: fc.integer({ min: 1, max: 12 }),
       tp: fc.integer({ min: 1, max: 12 }),
       numExperts: fc.integer({ min: 1, max: 130 }),
-      gpu: fc.boolean(),
+      gpu: fc.constantFrom('off', 'host'),
     });
     fc.assert(
       fc.property(shapes, ({ units, tp, numExperts, gpu }) => {
         const tpDegree = Math.min(tp, units);
-        const { parts } = planPlacement({ ...input, units, tpDegree, numExperts, gpu });
+        const shape = { units, tpDegree, ndpGroups: Math.ceil(units / tpDegree), gpu };
+        const parts = placedBytes(shape, numExperts, bytes);
         const onUnits = parts.filter(({ place }) => place.startsWith('unit '));
         expect(onUnits).toHaveLength(units);
-        const sum = onUnits.reduce((bytes, part) => bytes + part.sizeBytes, 0);
-        expect(Math.abs(sum - input.expertBytes)).toBeLessThanOrEqual(units);
-        expect(parts.some(({ place }) => place === 'vram')).toBe(gpu);
-        for (const { why } of parts) expect(why).not.toBe('');
+        const sum = onUnits.reduce((total, part) => total + part.sizeBytes, 0);
+        expect(Math.abs(sum - bytes.expertBytes)).toBeLessThanOrEqual(units);
+        expect(parts.some(({ place }) => place === 'vram')).toBe(gpu === 'host');
       }),
     );
   });
-
-  it('gives no slots without a GPU, without budget, and never more than there are experts', () => {
-    expect(planPlacement({ ...input, gpu: false }).expertSlots).toBe(0);
-    expect(planPlacement({ ...input, vramBytes: input.slabBytes - 1 }).expertSlots).toBe(0);
-    expect(planPlacement({ ...input, vramBytes: 1e15 }).expertSlots).toBe(6144);
-    expect(slotCount(100, 0, 10)).toBe(0);
-    expect(() => slotCount(-1, 1, 10)).toThrow(OptionError);
-  });
-
-  it('places a model without experts', () => {
-    const dense = planPlacement({ ...input, moeLayers: 0, numExperts: 0, expertBytes: 0, slabBytes: 0 });
-    expect(dense).toMatchObject({ expertSlots: 0, residentShare: 0, slotsPerLayer: 0, totalBytes: 4 * GIB });
-  });
-
-  it('refuses units and degrees out of their domain', () => {
-    expect(() => planPlacement({ ...input, units: 0 })).toThrow(
-      'Expected `units` to be an integer >= 1, got 0',
-    );
-    expect(() => planPlacement({ ...input, tpDegree: 5 })).toThrow(/`tpDegree` to be an integer from 1 to 4/);
-  });
 });
 
-describe('checkFits', () => {
-  it('passes what fits and tells the figures of what does not', () => {
-    const placement = planPlacement({ ...input, gpu: false });
-    checkFits(placement, placement.totalBytes, 'model');
-    let caught: unknown;
-    try {
-      checkFits(placement, 16 * GIB, 'qwen3');
-    } catch (error) {
-      caught = error;
-    }
-    expect(caught).toBeInstanceOf(MemoryError);
-    expect(caught).toMatchObject({
-      code: 'ERR_MEMORY',
-      neededBytes: placement.totalBytes,
-      availableBytes: 16 * GIB,
-      message:
-        'qwen3 needs 58.00 GiB of memory (experts 54.00 GiB, other weights 3.00 GiB, KV cache 1.00 GiB), ' +
-        'but only 16.00 GiB are available',
-    });
+describe('slotCount', () => {
+  it('fills the budget with whole slabs, at most all experts', () => {
+    expect([slotCount(1000, 300, 8), slotCount(1e9, 300, 8), slotCount(100, 300, 8)]).toEqual([3, 8, 0]);
+    expect([slotCount(1000, 0, 0), slotCount(0, 300, 8)]).toEqual([0, 0]);
   });
 });
