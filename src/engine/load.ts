@@ -9,6 +9,7 @@ import { Constraints } from '../grammar/constraint.js';
 import type { ModelSpec } from '../model/model-spec.js';
 import { type OpenedModel, openModel } from '../model/open-model.js';
 import { Rope } from '../model/rope.js';
+import { toolCallStyle } from '../model/tool-call-style.js';
 import type { ChatMessage, ChatTemplateOptions, EngineOptions, LoadProgress } from '../options.js';
 import { type PlacedBytes, placedBytes, slotCount } from '../placement/placement.js';
 import type { Planner } from '../schedule/planner.js';
@@ -91,7 +92,8 @@ function loadInto(
       ...engine.state,
       residents: planner?.cache.residents() ?? [],
     }),
-    report: () => planReport(opened.spec, settings, device.info, memory, planner),
+    report: () =>
+      planReport(opened.spec, settings, device.info, memory, planner, toolCallStyle(chatTemplate.texts)),
     encode: (text) => Int32Array.from(tokenizer.encode(text)),
     encodeChat: (messages, { tools, variables }) => {
       const text = chatTemplate.render({ messages, tools, variables });

@@ -3,6 +3,7 @@
  */
 import type { DeviceInfo } from '../device/device.js';
 import type { ModelSpec } from '../model/model-spec.js';
+import type { ToolCallStyle } from '../model/tool-call-style.js';
 import type { PlacedBytes } from '../placement/placement.js';
 import type { Planner } from '../schedule/planner.js';
 import { moeShape } from './planning.js';
@@ -16,6 +17,7 @@ export function planReport(
   info: DeviceInfo,
   memory: PlacedBytes[],
   planner: Planner | undefined,
+  toolCalls: ToolCallStyle | undefined,
 ): PlanReport {
   const { layers, numExperts, topK } = moeShape(spec);
   const { units, threadsPerUnit, tpDegree, ndpGroups, gpu, isa, expertSlots, expertBytes } = info;
@@ -35,6 +37,7 @@ export function planReport(
     kvDtype,
     maxContext,
     maxSequences,
+    toolCalls,
     policy,
     prefetch,
     cachePolicy,

@@ -3,6 +3,7 @@
  * worker to the main thread; llm.ts re-exports the types. No computation lives here.
  */
 import type { DeviceInfo, TimedOp } from '../device/device.js';
+import type { ToolCallStyle } from '../model/tool-call-style.js';
 import type { PlacedBytes } from '../placement/placement.js';
 import type { TraceSpan } from '../trace/chrome.js';
 
@@ -137,6 +138,8 @@ export type PlanReport = {
   maxContext: number;
   /** Most sequences of one step. */
   maxSequences: number;
+  /** How the model writes tool calls; undefined where its chat template takes no tools. */
+  toolCalls: ToolCallStyle | undefined;
   policy: string;
   prefetch: string;
   cachePolicy: string;

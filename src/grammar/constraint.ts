@@ -104,6 +104,13 @@ export class Constraints {
 
 function grammarOf(format: Exclude<ResponseFormat, { type: 'text' }>): Grammar {
   if (format.type === 'json_object') return jsonObjectGrammar();
-  if (format.type === 'json_schema') return schemaGrammar(format.schema, `${PLACE}.schema`);
+  if (format.type === 'json_schema') {
+    const { schema, before = '', after = '' } = format;
+    const grammar = schemaGrammar(schema, `${PLACE}.schema`);
+    const parts = [text(before), grammar.root, text(after)].filter(
+      (part) => part.kind !== 'text' || part.text !== '',
+    );
+    return { ...grammar, root: sequence(...parts) };
+  }
   return regexGrammar(format.pattern, `${PLACE}.pattern`);
 }

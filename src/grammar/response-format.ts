@@ -10,7 +10,13 @@ export type ResponseFormat =
   /** Any JSON object. */
   | { type: 'json_object' }
   /** JSON that a schema (draft 2020-12; docs/structured-output.md tells which keywords) accepts. */
-  | { type: 'json_schema'; schema: object | boolean }
+  | {
+      type: 'json_schema';
+      schema: object | boolean;
+      /** Text that stands before and behind the JSON, such as the tags of a tool call. */
+      before?: string;
+      after?: string;
+    }
   /** Text that a regular expression (of ECMAScript, without look-around and back-references) matches as a whole. */
   | { type: 'regex'; pattern: string };
 
@@ -19,10 +25,11 @@ const MAX_SCHEMA_DEPTH = 4 * MAX_DEPTH;
 
 export function isResponseFormat(value: unknown): value is ResponseFormat {
   if (typeof value !== 'object' || value === null) return false;
-  const { type, schema, pattern } = value as Record<string, unknown>;
+  const { type, schema, pattern, before = '', after = '' } = value as Record<string, unknown>;
   if (type === 'json_schema') {
     const isSchema = typeof schema === 'boolean' || (typeof schema === 'object' && schema !== null);
-    return isSchema && isPlainJson(schema, MAX_SCHEMA_DEPTH);
+    const hasTexts = typeof before === 'string' && typeof after === 'string';
+    return isSchema && hasTexts && isPlainJson(schema, MAX_SCHEMA_DEPTH);
   }
   if (type === 'regex') return typeof pattern === 'string';
   return type === 'json_object' || type === 'text';

@@ -6,6 +6,7 @@ import * as z from 'zod';
 import type { ChatMessage } from '../options.js';
 import { invalidRequest } from './api-error.js';
 import { generationShape, parseBody } from './generation-parameters.js';
+import { toolShape } from './tool-request.js';
 
 const textPart = z.object({ type: z.literal('text'), text: z.string() });
 const content = z.union([z.string(), z.array(textPart)]);
@@ -35,6 +36,7 @@ const chatSchema = z.strictObject({
   max_completion_tokens: z.int().min(1).nullish(),
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(20).nullish(),
+  ...toolShape,
   // Known to clients, without meaning for one local model.
   store: z.boolean().nullish(),
   metadata: z.record(z.string(), z.string()).nullish(),

@@ -24,6 +24,7 @@ export const info: PlanReport = {
   kvDtype: 'f32',
   maxContext: 512,
   maxSequences: 16,
+  toolCalls: undefined,
   policy: 'balanced',
   prefetch: 'prefill',
   cachePolicy: 'score',

@@ -77,7 +77,8 @@ describe('sizes', () => {
       expertSlots: 0,
       expertBytes: 1,
     } as DeviceInfo;
-    const report = planReport({ ...spec(64), architecture: 'x' }, resolve({ units: 4 }), info, [], undefined);
+    const model = { ...spec(64), architecture: 'x' };
+    const report = planReport(model, resolve({ units: 4 }), info, [], undefined, undefined);
     expect(report.reasons[0]).toContain('expert e is on group e mod 2');
     expect(report.residents).toEqual([]);
   });
