@@ -1,6 +1,10 @@
 /**
  * The public names of the package and nothing else. What they do is told where they are defined.
  */
+
+export type { ChatSession, ChatSessionOptions } from './engine/chat-session.js';
+export type { EngineEvent, RequestEvent } from './engine/diagnostics.js';
+export type { ModelFacts } from './engine/model-facts.js';
 export {
   AbortedError,
   AddonLoadError,

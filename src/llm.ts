@@ -2,8 +2,10 @@
  * The async face of one engine worker: load, generate, chat, plan, dispose. Called by index.ts, the command line and
  * the server. Checks options and hands over; it never computes and never blocks the main thread.
  */
+import { ChatSession, type ChatSessionOptions } from './engine/chat-session.js';
 import type { Generation } from './engine/generation.js';
 import type { PromptMessage } from './engine/messages.js';
+import type { ModelFacts } from './engine/model-facts.js';
 import type { PlanReport } from './engine/result.js';
 import type { EngineStats } from './engine/stats.js';
 import { WorkerClient } from './engine/worker-client.js';
@@ -75,6 +77,16 @@ export class Model implements AsyncDisposable {
     return this.#start({ kind: 'chat', messages: [...messages], template: { tools, variables } }, rest);
   }
 
+  /** A conversation that keeps its history. */
+  createChatSession(options: ChatSessionOptions = {}): ChatSession {
+    return new ChatSession((messages, rest) => this.chat(messages, rest), options);
+  }
+
+  /** What the model weighs, from its files: parameters, bytes by kind and format, bytes read per token. */
+  inspect(): Promise<ModelFacts> {
+    return this.#client.inspect();
+  }
+
   /** What is placed where at this moment, and why. */
   plan(): Promise<PlanReport> {
     return this.#client.plan();
@@ -109,7 +121,7 @@ export class Model implements AsyncDisposable {
  */
 export async function loadModel(options: LoadOptions): Promise<Model> {
   checkLoadOptions(options);
-  const { signal, onProgress, ...plain } = options;
-  const client = new WorkerClient(plain);
+  const { signal, onProgress, isolate, ...plain } = options;
+  const client = new WorkerClient(plain, isolate);
   return new Model(client, await client.load(onProgress, signal));
 }

@@ -83,6 +83,11 @@ export type EngineOptions = {
 };
 
 export type LoadOptions = EngineOptions & {
+  /**
+   * Where the engine runs: a worker 'thread' (default), or a child 'process', so that a crash of native code ends that
+   * one alone: running requests reject with EngineCrashedError, and the model is loaded again.
+   */
+  isolate?: 'thread' | 'process';
   onProgress?: (progress: LoadProgress) => void;
   /** Stops loading; `loadModel` then rejects with AbortedError. */
   signal?: AbortSignal;
@@ -208,6 +213,7 @@ const loadChecks: { [Name in keyof Required<LoadOptions>]: Check } = {
   prefixCache: flag,
   pinThreads: flag,
   isa: { expected: 'a string', holds: (value) => typeof value === 'string' },
+  isolate: oneOf('thread', 'process'),
   onProgress: callback,
   signal: abortSignal,
 };

@@ -2,12 +2,13 @@
  * `nearmoe inspect [model]`: what a checkpoint holds and weighs, without reading its weights. With --plan it is loaded,
  * and what was placed where, and why, is told as well. Called by main.ts.
  */
+
+import { type ModelFacts, modelFacts } from '../engine/model-facts.js';
 import type { PlanReport } from '../llm.js';
 import { openModel } from '../model/open-model.js';
 import type { CliContext } from './context.js';
 import { type LoadFlags, loadOptions } from './flags.js';
 import { formatBytes, formatCount, formatShare, wrap } from './format.js';
-import { type ModelFacts, modelFacts } from './model-facts.js';
 import { withModel } from './with-model.js';
 
 export type InspectFlags = LoadFlags & { json?: boolean; plan?: boolean };

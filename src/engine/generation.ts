@@ -28,7 +28,7 @@ const DONE: IteratorResult<never, undefined> = { done: true, value: undefined };
  * Text as it is generated, for one reader: `for await (const part of generation)`. Parts never split a character.
  * `result` may be awaited with or without reading the parts. Rejects with AbortedError where `signal` aborted.
  */
-export class Generation implements AsyncIterable<string> {
+export class Generation implements AsyncIterable<string>, Disposable {
   readonly result: Promise<GenerateResult>;
   #parts: GenerationPart[] = [];
   #readers: Reader[] = [];
@@ -76,6 +76,29 @@ export class Generation implements AsyncIterable<string> {
         return DONE;
       },
     };
+  }
+
+  /** The text for one reader as a Web stream; cancelling it ends the request. Nothing is read ahead of its reader. */
+  toReadableStream(): ReadableStream<string> {
+    const parts = this[Symbol.asyncIterator]();
+    return new ReadableStream<string>(
+      {
+        pull: async (controller) => {
+          const { done, value } = await parts.next();
+          if (done) controller.close();
+          else controller.enqueue(value);
+        },
+        cancel: async () => {
+          await parts.return?.();
+        },
+      },
+      { highWaterMark: 0 },
+    );
+  }
+
+  /** Ends the request where a `using` block ends before it. */
+  [Symbol.dispose](): void {
+    this.cancel();
   }
 
   /** The same text as the iteration, for the same one reader, with what else is known of each part. */

@@ -20,6 +20,7 @@ import { Forward } from './forward.js';
 import { loadWeights } from './load-weights.js';
 import { availableBytes, checkMemory } from './memory.js';
 import { ENGINE_SLOT } from './messages.js';
+import { type ModelFacts, modelFacts } from './model-facts.js';
 import { planReport } from './plan-report.js';
 import { createPlanner, moeShape } from './planning.js';
 import type { PlanReport } from './result.js';
@@ -31,6 +32,7 @@ import { kvBytes, type WeightFacts, weightFacts } from './weight-facts.js';
 export type LoadedModel = {
   engine: Engine;
   report(): PlanReport;
+  facts(): ModelFacts;
   stats(timeline: boolean): EngineStats;
   /** Throws TokenizerError. */
   encode(text: string): Int32Array;
@@ -94,6 +96,7 @@ function loadInto(
     }),
     report: () =>
       planReport(opened.spec, settings, device.info, memory, planner, toolCallStyle(chatTemplate.texts)),
+    facts: () => modelFacts(opened),
     encode: (text) => Int32Array.from(tokenizer.encode(text)),
     encodeChat: (messages, { tools, variables }) => {
       const text = chatTemplate.render({ messages, tools, variables });

@@ -12,6 +12,7 @@ import type {
   LoadProgress,
   RequestOptions,
 } from '../options.js';
+import type { ModelFacts } from './model-facts.js';
 import type { GenerateResult, PlanReport, TokenLogprob } from './result.js';
 import type { EngineStats } from './stats.js';
 
@@ -36,8 +37,15 @@ export type ToWorker =
   | { type: 'cancel'; id: number }
   | { type: 'acknowledge'; id: number; parts: number }
   | { type: 'plan'; id: number }
+  | { type: 'inspect'; id: number }
   | { type: 'stats'; id: number; timeline: boolean }
   | { type: 'dispose' };
+
+/** To the child process of `isolate: 'process'`, which hands on what is the worker's. */
+export type ToProcess =
+  | ToWorker
+  | { type: 'start'; options: EngineOptions }
+  | { type: 'flag'; slot: number; value: 0 | 1 };
 
 /** What one step gave one request; `logprobs`, where asked for, of the tokens whose text begins in `text`. */
 export type StepPart = {
@@ -55,5 +63,6 @@ export type FromWorker =
   | { type: 'finished'; id: number; result: GenerateResult }
   | { type: 'failed'; id: number; error: SerializedError }
   | { type: 'planned'; id: number; report: PlanReport }
+  | { type: 'inspected'; id: number; facts: ModelFacts }
   | { type: 'counted'; id: number; stats: EngineStats }
   | { type: 'disposed' };

@@ -3,9 +3,10 @@
  * Called by llm.ts. Nothing here waits synchronously or computes. The worker keeps the process alive only while
  * something is under way.
  */
-import { Worker } from 'node:worker_threads';
 import { AbortedError, DisposedError, deserializeError, EngineCrashedError } from '../errors.js';
 import type { EngineOptions, GenerateOptions, LoadOptions, RequestOptions } from '../options.js';
+import { CHANNELS, type EngineEvent, publish, traceRequest } from './diagnostics.js';
+import { type EngineHost, startHost } from './engine-host.js';
 import { Generation } from './generation.js';
 import {
   ACKNOWLEDGE_EVERY,
@@ -14,8 +15,8 @@ import {
   type FromWorker,
   type PromptMessage,
   type ToWorker,
-  type WorkerInput,
 } from './messages.js';
+import type { ModelFacts } from './model-facts.js';
 import type { GenerateResult, PlanReport } from './result.js';
 import type { EngineStats } from './stats.js';
 
@@ -23,8 +24,10 @@ type Pending = { generation: Generation; slot: number; unacknowledged: number };
 type Deferred<Value> = { resolve: (value: Value) => void; reject: (error: unknown) => void };
 
 export class WorkerClient {
-  #worker: Worker;
-  #flags = new Int32Array(new SharedArrayBuffer(CANCEL_SLOTS * Int32Array.BYTES_PER_ELEMENT));
+  #options: EngineOptions;
+  #isolate: 'thread' | 'process';
+  #host!: EngineHost;
+  #isReady = false;
   #freeSlots: number[] = [];
   #pending = new Map<number, Pending>();
   /** Questions about the engine that it has not answered yet. */
@@ -34,26 +37,38 @@ export class WorkerClient {
   #onLoadProgress: LoadOptions['onProgress'];
   #disposing: Promise<void> | undefined;
   #ended: Error | undefined;
-  #exited: Promise<void>;
+  #exited!: Promise<void>;
 
-  constructor(options: EngineOptions) {
+  constructor(options: EngineOptions, isolate: 'thread' | 'process' = 'thread') {
+    this.#options = options;
+    this.#isolate = isolate;
     for (let slot = CANCEL_SLOTS - 1; slot > ENGINE_SLOT; slot--) this.#freeSlots.push(slot);
-    const workerData: WorkerInput = { options, cancelFlags: this.#flags };
-    this.#worker = new Worker(new URL('./worker.js', import.meta.url), { workerData, name: 'nearmoe' });
-    this.#worker.on('message', (message: FromWorker) => this.#receive(message));
-    this.#worker.on('error', (error) => this.#crash(error));
+    this.#start();
+  }
+
+  #start(): void {
+    this.#isReady = false;
     this.#exited = new Promise((resolve) => {
-      this.#worker.on('exit', (status) => {
-        if (this.#disposing === undefined) this.#crash(new Error(`the worker ended with status ${status}`));
-        resolve();
+      this.#host = startHost(this.#isolate, this.#options, {
+        message: (message) => this.#receive(message),
+        ended: (reason) => {
+          if (this.#disposing === undefined) this.#crash(reason);
+          else publish(CHANNELS.engineEnd, () => this.#event());
+          resolve();
+        },
       });
     });
+    publish(CHANNELS.engineStart, () => this.#event());
+  }
+
+  #event(error?: Error): EngineEvent {
+    return { model: this.#options.model, pid: this.#host.pid, options: this.#options, error };
   }
 
   /** Resolves when the model is ready. Rejects with what went wrong, the worker being ended then. */
   async load(onProgress: LoadOptions['onProgress'], signal: AbortSignal | undefined): Promise<PlanReport> {
     this.#onLoadProgress = onProgress;
-    const abort = () => Atomics.store(this.#flags, ENGINE_SLOT, 1);
+    const abort = () => this.#host.setFlag(ENGINE_SLOT, 1);
     signal?.addEventListener('abort', abort, { once: true });
     if (signal?.aborted) abort();
     try {
@@ -81,13 +96,16 @@ export class WorkerClient {
       callbacks,
     );
     this.#pending.set(id, { generation, slot, unacknowledged: 0 });
+    const operation = prompt.kind === 'chat' ? 'chat' : 'text_completion';
+    const { model } = this.#options;
+    traceRequest({ request: generation, operation, model, options }, generation.result);
     const refusal = this.#refusal() ?? abortedAlready(callbacks.signal);
     if (refusal !== undefined) {
       this.#release(id)?.generation.fail(refusal);
       return generation;
     }
-    if (slot !== ENGINE_SLOT) Atomics.store(this.#flags, slot, 0);
-    this.#worker.ref();
+    if (slot !== ENGINE_SLOT) this.#host.setFlag(slot, 0);
+    this.#host.ref();
     this.#send({ type: 'generate', id, slot, prompt, options });
     return generation;
   }
@@ -95,6 +113,11 @@ export class WorkerClient {
   /** What is placed where, now. */
   plan(): Promise<PlanReport> {
     return this.#ask((id) => ({ type: 'plan', id }));
+  }
+
+  /** What the model weighs. */
+  inspect(): Promise<ModelFacts> {
+    return this.#ask((id) => ({ type: 'inspect', id }));
   }
 
   /** What the engine did so far. */
@@ -108,7 +131,7 @@ export class WorkerClient {
     return new Promise<Answer>((resolve, reject) => {
       const id = this.#nextId++;
       this.#asked.set(id, { resolve: resolve as (answer: unknown) => void, reject });
-      this.#worker.ref();
+      this.#host.ref();
       this.#send(question(id));
     });
   }
@@ -126,9 +149,9 @@ export class WorkerClient {
 
   async #dispose(): Promise<void> {
     if (this.#ended === undefined) {
-      this.#worker.ref();
-      Atomics.store(this.#flags, ENGINE_SLOT, 1);
-      for (const { slot } of this.#pending.values()) Atomics.store(this.#flags, slot, 1);
+      this.#host.ref();
+      this.#host.setFlag(ENGINE_SLOT, 1);
+      for (const { slot } of this.#pending.values()) this.#host.setFlag(slot, 1);
       this.#send({ type: 'dispose' });
     }
     await this.#exited;
@@ -150,6 +173,9 @@ export class WorkerClient {
       case 'planned':
         this.#answer(message.id, message.report);
         break;
+      case 'inspected':
+        this.#answer(message.id, message.facts);
+        break;
       case 'counted':
         this.#answer(message.id, message.stats);
         break;
@@ -157,10 +183,12 @@ export class WorkerClient {
         this.#onLoadProgress?.(message.progress);
         return;
       case 'loaded':
+        this.#isReady = true;
+        publish(CHANNELS.engineReady, () => this.#event());
         this.#load?.resolve(message.report);
-        return;
+        break;
       case 'load-failed':
-        this.#load?.reject(deserializeError(message.error));
+        this.#failLoad(deserializeError(message.error));
         return;
     }
     this.#restIfIdle();
@@ -176,7 +204,7 @@ export class WorkerClient {
   #cancel(id: number): void {
     const pending = this.#pending.get(id);
     if (pending === undefined) return;
-    if (pending.slot !== ENGINE_SLOT) Atomics.store(this.#flags, pending.slot, 1);
+    if (pending.slot !== ENGINE_SLOT) this.#host.setFlag(pending.slot, 1);
     this.#send({ type: 'cancel', id });
   }
 
@@ -196,14 +224,28 @@ export class WorkerClient {
     return pending;
   }
 
+  #failLoad(error: Error): void {
+    this.#load?.reject(error);
+    if (this.#load !== undefined) return;
+    // Loading anew after a crash: nobody waits for it but the requests that came since.
+    this.#ended = error;
+    this.#failAll(error);
+  }
+
   #crash(cause: Error): void {
-    const error = new EngineCrashedError(`The engine's worker ended unexpectedly: ${cause.message}`, {
+    const willRestart = this.#isolate === 'process' && this.#isReady;
+    const error = new EngineCrashedError(`The engine ended unexpectedly: ${cause.message}`, {
       cause,
-      hint: 'Load the model again; if it happens again, please report it with the message.',
+      hint: willRestart
+        ? 'It is being loaded again; send the request again.'
+        : 'Load the model again; if it happens again, please report it with the message.',
     });
-    this.#ended ??= error;
+    publish(CHANNELS.engineEnd, () => this.#event(error));
     this.#load?.reject(error);
     this.#failAll(error);
+    // One that dies before it is ready would do so again.
+    if (willRestart) this.#start();
+    else this.#ended ??= error;
   }
 
   #failAll(error: Error): void {
@@ -217,12 +259,12 @@ export class WorkerClient {
   }
 
   #restIfIdle(): void {
-    if (this.#pending.size === 0 && this.#asked.size === 0 && this.#disposing === undefined)
-      this.#worker.unref();
+    const isBusy = this.#pending.size > 0 || this.#asked.size > 0 || !this.#isReady;
+    if (!isBusy && this.#disposing === undefined) this.#host.unref();
   }
 
   #send(message: ToWorker): void {
-    this.#worker.postMessage(message);
+    this.#host.send(message);
   }
 }
 

@@ -57,6 +57,7 @@ function receiveWith(loaded: LoadedModel, message: Exclude<ToWorker, { type: 'di
   if (message.type === 'generate') addRequest(loaded, message);
   else if (message.type === 'cancel') engine.cancel(message.id);
   else if (message.type === 'acknowledge') engine.acknowledge(message.id, message.parts);
+  else if (message.type === 'inspect') send({ type: 'inspected', id: message.id, facts: loaded.facts() });
   else if (message.type === 'stats')
     send({ type: 'counted', id: message.id, stats: loaded.stats(message.timeline) });
   else send({ type: 'planned', id: message.id, report: loaded.report() });

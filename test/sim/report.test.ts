@@ -6,7 +6,7 @@ import { chromium } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkpointShape } from '../../src/cli/checkpoint-shape.js';
 import type { CliContext } from '../../src/cli/context.js';
-import { modelFacts } from '../../src/cli/model-facts.js';
+import { modelFacts } from '../../src/engine/model-facts.js';
 import { planCommand } from '../../src/cli/plan.js';
 import { openModel } from '../../src/model/open-model.js';
 import { planBox } from '../../src/sim/buy.js';

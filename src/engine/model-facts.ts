@@ -1,6 +1,6 @@
 /**
  * What a model weighs, from its shapes alone: parameters in all and per token, bytes by kind, bytes of KV cache and
- * of weights read per decoded token. Called by inspect.ts. Reads no weights.
+ * of weights read per decoded token. Called by load.ts for model.inspect and by the command line. Reads no weights.
  */
 import { storedBytes } from '../model/dtypes.js';
 import { kvValuesPerToken } from '../model/kv-shape.js';

@@ -2,7 +2,7 @@
  * The figures of `inspect` for a published shape, against arithmetic done by hand from its config.
  */
 import { expect, test } from 'vitest';
-import { modelFacts } from '../../../src/cli/model-facts.js';
+import { modelFacts } from '../../../src/engine/model-facts.js';
 import { ConfigReader } from '../../../src/model/config.js';
 import { familyOf } from '../../../src/model/families/registry.js';
 import { TensorIndex, type TensorInfo } from '../../../src/model/tensor-index.js';
