@@ -31,6 +31,20 @@ static void kv_store_q8(const float* k, const float* v, size_t head_dim, size_t 
   }
 }
 
+/// 16 values at a time; rounds as f32_to_f16 does, to nearest even.
+static void kv_store_f16(const float* k, const float* v, size_t head_dim, size_t slot, std::byte* block) {
+  auto* keys = reinterpret_cast<uint16_t*>(block);
+  uint16_t* values = keys + head_dim * kKvBlockTokens + slot * head_dim;
+  for (size_t d = 0; d < head_dim; d += 16) {
+    const size_t n = head_dim - d < 16 ? head_dim - d : 16;
+    uint16_t words[16];
+    f_store_f16(words, f_load_up_to(v + d, n));
+    std::memcpy(values + d, words, n * sizeof *words);
+    f_store_f16(words, f_load_up_to(k + d, n));
+    for (size_t i = 0; i < n; ++i) keys[(d + i) * kKvBlockTokens + slot] = words[i];
+  }
+}
+
 template <class Word, class Convert>
 NEARMOE_INLINE void kv_store_words(const float* k, const float* v, size_t head_dim, size_t slot,
                                    std::byte* block, Convert convert) {
@@ -48,7 +62,7 @@ static void kv_store(KvDType dtype, const float* k, const float* v, size_t head_
     case KvDType::F32:
       return kv_store_words<float>(k, v, head_dim, slot, block, [](float x) { return x; });
     case KvDType::F16:
-      return kv_store_words<uint16_t>(k, v, head_dim, slot, block, f32_to_f16);
+      return kv_store_f16(k, v, head_dim, slot, block);
     case KvDType::BF16:
       return kv_store_words<uint16_t>(k, v, head_dim, slot, block, f32_to_bf16);
     case KvDType::Q8_0:

@@ -107,6 +107,11 @@ NEARMOE_INLINE __m128i load_64(const void* p, size_t index) {
 NEARMOE_INLINE VF f_from_f16(const void* p) {
   return {_mm256_cvtph_ps(load_128(p, 0)), _mm256_cvtph_ps(load_128(p, 1))};
 }
+/// Rounds to nearest even.
+NEARMOE_INLINE void f_store_f16(uint16_t* p, VF v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v.lo, _MM_FROUND_TO_NEAREST_INT));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm256_cvtps_ph(v.hi, _MM_FROUND_TO_NEAREST_INT));
+}
 NEARMOE_INLINE __m256 widen_bf16(__m128i v) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16));
 }

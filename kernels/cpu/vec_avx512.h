@@ -60,6 +60,10 @@ NEARMOE_INLINE VF f_from_int(VI v) { return _mm512_cvtepi32_ps(v); }
 NEARMOE_INLINE VF f_from_f16(const void* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
 }
+/// Rounds to nearest even.
+NEARMOE_INLINE void f_store_f16(uint16_t* p, VF v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
 NEARMOE_INLINE VF f_from_bf16(const void* p) {
   const __m256i words = _mm256_loadu_si256(static_cast<const __m256i*>(p));
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16));

@@ -111,6 +111,11 @@ NEARMOE_INLINE VF f_from_f16(const void* p) {
   return {vcvt_f32_f16(vget_low_f16(low)), vcvt_high_f32_f16(low), vcvt_f32_f16(vget_low_f16(high)),
           vcvt_high_f32_f16(high)};
 }
+/// Rounds to nearest even.
+NEARMOE_INLINE void f_store_f16(uint16_t* p, VF v) {
+  vst1q_u16(p, vreinterpretq_u16_f16(vcvt_high_f16_f32(vcvt_f16_f32(v.a), v.b)));
+  vst1q_u16(p + 8, vreinterpretq_u16_f16(vcvt_high_f16_f32(vcvt_f16_f32(v.c), v.d)));
+}
 NEARMOE_INLINE VF f_bits(VI v) { return NEARMOE_EACH(vreinterpretq_f32_s32, v); }
 NEARMOE_INLINE VI i_bits(VF v) { return NEARMOE_EACH(vreinterpretq_s32_f32, v); }
 NEARMOE_INLINE VF f_from_bf16(const void* p) {

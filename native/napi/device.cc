@@ -184,8 +184,8 @@ Napi::Value DeviceObject::load_weights(const Napi::CallbackInfo& info) {
   }
   const uint32_t count = args::integer(env, info[1], "count", 1, 1U << 24);
   const std::vector<LoadRow> rows = read_load_table(env, info[0].As<Napi::Float64Array>(), count);
+  // Memory is reported once all is loaded: every report of much memory starts a garbage collection.
   if (!env.IsExceptionPending()) args::throw_if_error(env, d->load_weights(rows));
-  report_memory(env);
   return env.Undefined();
 }
 

@@ -16,11 +16,20 @@ uint32_t formats_of(const SlicedMatrix& matrix) { return matrix.present() ? bit(
 /// hidden += multiplier * (sum of the ranks' partials + bias); partials are added in rank order.
 void add_partials(const std::vector<float*>& partials, size_t offset, const std::vector<float>& bias,
                   float multiplier, uint32_t n, float* hidden) {
-  for (uint32_t i = 0; i < n; ++i) {
-    float sum = partials[0][offset + i];
-    for (size_t r = 1; r < partials.size(); ++r) sum += partials[r][offset + i];
-    if (!bias.empty()) sum += bias[i];
-    hidden[i] += multiplier * sum;
+  // In runs of a fixed length, which the compiler turns into vectors.
+  constexpr uint32_t kRun = 64;
+  for (uint32_t first = 0; first < n; first += kRun) {
+    const uint32_t count = std::min(kRun, n - first);
+    float sum[kRun] = {};
+    std::copy_n(partials[0] + offset + first, count, sum);
+    for (size_t r = 1; r < partials.size(); ++r) {
+      const float* partial = partials[r] + offset + first;
+      for (uint32_t i = 0; i < count; ++i) sum[i] += partial[i];
+    }
+    if (!bias.empty()) {
+      for (uint32_t i = 0; i < count; ++i) sum[i] += bias[first + i];
+    }
+    for (uint32_t i = 0; i < count; ++i) hidden[first + i] += multiplier * sum[i];
   }
 }
 
@@ -227,7 +236,8 @@ void Forward::run_attention_and_router(uint32_t rank, uint32_t layer) {
 
 void Forward::run_logits(uint32_t rank) {
   const auto rows = static_cast<uint32_t>(step_->logit_tokens.size());
-  if (rows == 0) return;
+  // Without a GPU lane this was queued behind the layers before anyone knew how they would end.
+  if (rows == 0 || aborted()) return;
   const SlicedMatrix& head = spec_.tied_embeddings ? weights_.embedding : weights_.lm_head;
   const auto layers = static_cast<uint32_t>(spec_.layers.size());
   const LayerInput& input = buffers_.final_input;

@@ -128,8 +128,8 @@ export interface Device {
   nowUs(): number;
   /** Starts a step: embeds the tokens. */
   beginStep(batch: StepBatch): void;
-  /** Runs layers [first, end) without a plan (gpu 'off' only). */
-  runLayers(first: number, end: number): StepStatus;
+  /** Starts layers [first, end) without a plan (gpu 'off' only); runLogits waits for them and tells of an abort. */
+  submitLayers(first: number, end: number): void;
   /** Runs attention and router of a layer and waits for the routing. Dense layers complete entirely in this call. */
   runAttention(layer: number): StepStatus;
   /** Routing of a MoE layer of this step; views that stay valid until the next beginStep. */

@@ -146,8 +146,8 @@ class HostDevice implements LoadableDevice {
     this.#logitRows = batch.sequences.reduce((sum, sequence) => sum + sequence.logitRows, 0);
   }
 
-  runLayers(first: number, end: number): StepStatus {
-    return this.#run((native) => native.submitLayers(first, end));
+  submitLayers(first: number, end: number): void {
+    asDeviceError(() => this.#live().submitLayers(first, end));
   }
 
   runAttention(layer: number): StepStatus {

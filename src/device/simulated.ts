@@ -113,7 +113,7 @@ export class SimulatedDevice implements Device {
     }
   }
 
-  runLayers(): StepStatus {
+  submitLayers(): void {
     throw new DeviceError('The simulated device runs layers with a plan only');
   }
 

@@ -44,9 +44,9 @@ export class Forward {
     const startUs = device.nowUs();
     const countsBefore = this.#planner && { ...this.#planner.cache.stats };
     device.beginStep({ sequences: entries.map((entry) => this.#part(entry)) });
-    let status = this.#planner
-      ? this.#runPlanned(this.#planner, costs)
-      : device.runLayers(0, this.#layerCount);
+    let status: StepStatus = 'done';
+    if (this.#planner) status = this.#runPlanned(this.#planner, costs);
+    else device.submitLayers(0, this.#layerCount);
     let output: { rows: number; logits: Float32Array } = { rows: 0, logits: new Float32Array(0) };
     if (status === 'done') {
       const result = device.runLogits();

@@ -177,7 +177,7 @@ describe('Engine', () => {
   it('an aborted step that nobody asked for is an error, not an endless loop', () => {
     const harness = new Harness();
     harness.add(1, prompt(5));
-    harness.device.runLayers = () => 'aborted';
+    harness.device.runLogits = () => ({ status: 'aborted', rows: 0, logits: new Float32Array(0) });
     harness.run();
     expect(harness.errors.get(1)).toMatchObject({ code: 'ERR_DEVICE' });
   });
