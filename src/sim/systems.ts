@@ -40,6 +40,8 @@ export const SYSTEMS: readonly System[] = [
     beside: 'nothing',
     keeps: 'cache',
   },
+  // Pre-gated MoE (Hwang et al., ISCA 2024, arXiv 2308.12066). Taken: the next layer's experts are known one layer early, as
+  // its retrained gates tell them, and copied meanwhile. Open: which copies VRAM keeps; here the least recently used leave.
   {
     id: 'pre-gated',
     title: 'Pre-gated MoE',

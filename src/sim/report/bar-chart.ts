@@ -109,7 +109,7 @@ function barWithWhisker(
   }
   const above = Math.min(y(value), y(high ?? value), y(behind ?? value)) - 3;
   parts.push(
-    textAt(x + width / 2, above, tickText(Number(value.toPrecision(2))), {
+    textAt(x + width / 2, above, tickText(value >= 100 ? Math.round(value) : Number(value.toPrecision(2))), {
       'text-anchor': 'middle',
       'font-size': 9,
     }),
