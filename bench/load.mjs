@@ -1,6 +1,7 @@
 /**
- * How long a model takes from `loadModel` to ready, and how much memory that takes: a fresh process for each
- * repetition, the median counts. `warm` reads every file once before. Prints a line per repetition and the medians.
+ * How long a model takes from `loadModel` to ready, and how much memory that takes: a fresh process for each repetition,
+ * the median counts; the files are in the page cache. Before each, a process of its own touches as much fresh memory
+ * with the same threads: what the operating system takes for handing it out, which no loader can go below.
  *
  *     node bench/load.mjs MODEL [--repetitions 3] [--quantize FORMAT] [--repack-cache FOLDER] [--json]
  */
@@ -10,7 +11,9 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { isMainThread } from 'node:worker_threads';
+import { binding } from '../dist/binding.js';
 import { loadModel } from '../dist/index.js';
+import { openModel } from '../dist/model/open-model.js';
 
 const { values: args, positionals } = parseArgs({
   allowPositionals: true,
@@ -19,7 +22,9 @@ const { values: args, positionals } = parseArgs({
     quantize: { type: 'string' },
     'repack-cache': { type: 'string' },
     json: { type: 'boolean', default: false },
+    'floor-bytes': { type: 'string' },
     once: { type: 'boolean', default: false },
+    touch: { type: 'string' },
   },
 });
 const [model] = positionals;
@@ -28,6 +33,11 @@ if (model === undefined || !isMainThread) {
     'usage: node bench/load.mjs MODEL [--repetitions N] [--quantize FORMAT] [--repack-cache FOLDER]',
   );
   process.exit(2);
+}
+
+/** @param {string} path */
+function weightFileBytes(path) {
+  return openModel(path).tensors.sizeBytes;
 }
 
 /** Peak resident bytes of this process. */
@@ -39,8 +49,7 @@ function peakBytes() {
 async function once() {
   const startBytes = peakBytes();
   const started = performance.now();
-  const cache = args['repack-cache'] === undefined ? {} : { repackCache: args['repack-cache'] };
-  const options = { model, quantize: args.quantize, ...cache };
+  const options = { model, quantize: args.quantize, repackCache: args['repack-cache'] };
   const loaded = await loadModel(/** @type {import('../dist/index.js').LoadOptions} */ (options));
   const readyMs = performance.now() - started;
   const heldBytes = loaded.info.memory.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
@@ -75,18 +84,28 @@ function warm(model) {
   }
 }
 
+/** Touches fresh memory in huge pages, as the loader's arenas are. @param {number} bufferBytes */
+function touch(bufferBytes) {
+  const threads = binding().cpuInfo().physicalCores;
+  const started = performance.now();
+  binding().measureCeiling({ kind: 'read', threads, pinThreads: true, timeMs: 1, bufferBytes, isa: '' });
+  console.log(JSON.stringify({ floorMs: performance.now() - started }));
+}
+
 /** @param {number[]} numbers */
 const median = (numbers) => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN;
 
 function repeat() {
   warm(model ?? '');
-  const runs = Array.from({ length: Number(args.repetitions) }, () => {
-    const output = execFileSync(process.execPath, [
-      fileURLToPath(import.meta.url),
-      ...process.argv.slice(2),
-      '--once',
-    ]);
+  /** @param {string[]} flags */
+  const inProcess = (...flags) => {
+    const file = fileURLToPath(import.meta.url);
+    const output = execFileSync(process.execPath, [file, ...process.argv.slice(2), ...flags]);
     return /** @type {Record<string, number>} */ (JSON.parse(output.toString()));
+  };
+  const runs = Array.from({ length: Number(args.repetitions) }, () => {
+    const floor = inProcess('--touch', `${args['floor-bytes'] ?? weightFileBytes(model ?? '')}`);
+    return { ...floor, ...inProcess('--once') };
   });
   /** @param {string} key */
   const mid = (key) => median(runs.map((run) => run[key] ?? Number.NaN));
@@ -94,6 +113,7 @@ function repeat() {
     model,
     readyMs: mid('readyMs'),
     minMs: Math.min(...runs.map((run) => run.readyMs ?? Number.NaN)),
+    floorMs: mid('floorMs'),
     maxMs: Math.max(...runs.map((run) => run.readyMs ?? Number.NaN)),
     firstRequestMs: mid('firstRequestMs'),
     heldBytes: mid('heldBytes'),
@@ -105,4 +125,5 @@ function repeat() {
 }
 
 if (args.once) await once();
+else if (args.touch !== undefined) touch(Number(args.touch));
 else repeat();

@@ -91,6 +91,9 @@ export const OBSERVATION_HEAD = 6; // attentionUs, gpuExpertsUs, transferUs, tra
 /** Columns of a trace event: lane, kind, layer, startUs, endUs. */
 export const TRACE_COLUMNS = 5;
 
+/** Where a file holds one part of the packed weights. */
+export type ArenaSegment = { offsetBytes: number; sizeBytes: number; checksum: string };
+
 export interface NativeDevice {
   /** Maps a file for loading; returns its index. */
   openFile(path: string): number;
@@ -98,6 +101,15 @@ export interface NativeDevice {
   openSynthetic(bytes: number): number;
   /** Packs `count` weights of the table into the arenas; blocks. Throws ERR_WEIGHT_VALUE with `row` on NaN or Inf. */
   loadWeights(table: Float64Array, count: number): void;
+  /** Sizes and checksums of the packed weights: one part for each unit, then one of a host GPU lane. */
+  arenaSegments(): { sizeBytes: number; checksum: string }[];
+  /** Writes bytes [beginBytes, beginBytes + sizeBytes) of a part to an existing file. Throws ERR_IO. */
+  writeArena(path: string, arena: number, beginBytes: number, sizeBytes: number, offsetBytes: number): void;
+  /**
+   * Takes the parts from a file, without copying; before loadWeights, which then only learns places. Throws
+   * ERR_WEIGHT_VALUE where a checksum is another and ERR_IO, the device being as it was.
+   */
+  mapArenas(path: string, segments: readonly ArenaSegment[]): void;
   /** All weights are there: unmaps files, allocates activations. Throws ERR_WEIGHT_MISSING. */
   finishLoad(): NativeLoadResult;
   /** Returns the cache's bytes. */
@@ -136,6 +148,8 @@ export interface NativeBinding {
   timedOps(): string[];
   dtypes(): NativeDtype[];
   cpuInfo(): NativeCpuInfo;
+  /** Fingerprint of how every format is packed: packed weights of another one are of no use here. */
+  packedLayout(): string;
   /** Monotonic microseconds, the clock of observations and trace events. */
   nowUs(): number;
   /** Rate in 1e9 bytes or multiply-accumulates per second, all threads together; blocks. */

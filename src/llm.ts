@@ -18,6 +18,7 @@ import {
   checkPrompt,
   type GenerateOptions,
   type LoadOptions,
+  type LoadProgress,
   type Prompt,
 } from './options.js';
 
@@ -123,5 +124,10 @@ export async function loadModel(options: LoadOptions): Promise<Model> {
   checkLoadOptions(options);
   const { signal, onProgress, isolate, ...plain } = options;
   const client = new WorkerClient(plain, isolate);
-  return new Model(client, await client.load(onProgress, signal));
+  return new Model(client, await client.load(onProgress ?? warnOnly, signal));
+}
+
+/** Warnings must reach somebody. */
+function warnOnly({ warning }: LoadProgress): void {
+  if (warning !== undefined) process.emitWarning(`nearmoe: ${warning}`);
 }

@@ -22,9 +22,11 @@ import { sizeBytes } from './options/size-bytes.js';
 
 /** What loading tells while it runs; `doneBytes` never falls. */
 export type LoadProgress = {
-  phase: 'open' | 'weights' | 'calibrate' | 'ready';
+  phase: 'open' | 'weights' | 'cache' | 'calibrate' | 'ready';
   doneBytes: number;
   totalBytes: number;
+  /** Something that went wrong and was made good. Without onProgress it becomes a warning of the process. */
+  warning?: string;
 };
 
 /** What a request tells while it runs: tokens of the prompt computed, then tokens generated. */
@@ -41,6 +43,11 @@ export type EngineOptions = {
    * takes q6_k. Default: weights stay as they are stored.
    */
   quantize?: QuantizeFormat;
+  /**
+   * Folder for a copy of the weights as they are packed for this machine's units. A second start maps it in place of
+   * packing again; one that is damaged or out of date is made anew, with a warning. Default: none.
+   */
+  repackCache?: string;
   /** NDP units. Default: one per physical core, or one per NUMA node where there are several. */
   units?: number;
   /** Compute threads of each unit. Default: physical cores / units. */
@@ -192,6 +199,7 @@ export const GENERATE_DEFAULTS = {
 const loadChecks: { [Name in keyof Required<LoadOptions>]: Check } = {
   model: text,
   quantize: oneOf(...QUANTIZE_FORMATS),
+  repackCache: text,
   units: integer(1),
   threadsPerUnit: integer(1),
   tpDegree: integer(1),

@@ -135,6 +135,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("cpuInfo", Napi::Function::New(env, cpu_info, "cpuInfo"));
   exports.Set("createDevice", Napi::Function::New(env, create_device, "createDevice"));
   exports.Set("measureCeiling", Napi::Function::New(env, measure_ceiling_value, "measureCeiling"));
+  exports.Set("packedLayout", Napi::Function::New(env, packed_layout_value, "packedLayout"));
   exports.Set("convertRows", Napi::Function::New(env, convert_rows_value, "convertRows"));
   exports.Set("nowUs", Napi::Function::New(env, now, "nowUs"));
   return exports;

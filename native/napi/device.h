@@ -42,6 +42,9 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   Napi::Value set_tracing(const Napi::CallbackInfo& info);
   Napi::Value measure_experts(const Napi::CallbackInfo& info);
   Napi::Value measure_transfer(const Napi::CallbackInfo& info);
+  Napi::Value arena_segments(const Napi::CallbackInfo& info);
+  Napi::Value write_arena(const Napi::CallbackInfo& info);
+  Napi::Value map_arenas(const Napi::CallbackInfo& info);
   Napi::Value dispose(const Napi::CallbackInfo& info);
   Napi::Value isa(const Napi::CallbackInfo& info);
   void report_memory(Napi::Env env);
@@ -51,5 +54,8 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   std::vector<Napi::Reference<Napi::ArrayBuffer>> views_;  // detached on dispose
   int64_t reported_bytes_ = 0;
 };
+
+/// () -> fingerprint of the packed layout (binding.ts: packedLayout).
+Napi::Value packed_layout_value(const Napi::CallbackInfo& info);
 
 }  // namespace nearmoe

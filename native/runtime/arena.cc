@@ -1,8 +1,11 @@
 #include "arena.h"
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include <cerrno>
 
 #include "kernels/ops.h"
 
@@ -31,10 +34,30 @@ bool Arena::reserve(size_t capacity_bytes, int numa_node) {
       mmap(nullptr, capacity_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (base == MAP_FAILED) return false;
   base_ = static_cast<std::byte*>(base);
-  used_ = round_up(reinterpret_cast<size_t>(base_), kHugePage) - reinterpret_cast<size_t>(base_);
+  first_ = round_up(reinterpret_cast<size_t>(base_), kHugePage) - reinterpret_cast<size_t>(base_);
+  used_ = first_;
   // Best effort: without huge pages weights still stream, at the cost of more TLB misses.
   madvise(base_, capacity_, MADV_HUGEPAGE);
   if (numa_node >= 0) bind_to_node(base_, capacity_, numa_node);
+  return true;
+}
+
+bool Arena::map(int fd, size_t offset, size_t bytes) {
+  struct stat info {};
+  if (fstat(fd, &info) != 0) return false;
+  const auto file_bytes = static_cast<size_t>(info.st_size);
+  if (offset > file_bytes || bytes > file_bytes - offset) {
+    errno = ENODATA;
+    return false;
+  }
+  mapped_ = true;
+  if (bytes == 0) return true;
+  void* base = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, fd, static_cast<off_t>(offset));
+  if (base == MAP_FAILED) return false;
+  base_ = static_cast<std::byte*>(base);
+  capacity_ = bytes;
+  // Best effort: file systems with large folios then map more than a page at a time.
+  madvise(base_, capacity_, MADV_HUGEPAGE);
   return true;
 }
 

@@ -95,10 +95,12 @@ Status ComputeDevice::load_weights(const std::vector<LoadRow>& rows) {
       return Status::error(Code::InvalidArgument, "no such file", static_cast<int64_t>(i));
     const MappedFile& file = files_[row.file];
     const size_t bytes = row.stored_bytes();
-    if (file.writable() != nullptr && row.offset <= file.size() && bytes <= file.size() - row.offset) {
+    const bool is_read = !store_.filled() || row.rows == 1;
+    if (is_read && file.writable() != nullptr && row.offset <= file.size() &&
+        bytes <= file.size() - row.offset) {
       fill_synthetic(row.dtype, row.rows == 1, file.writable() + row.offset, bytes);
     }
-    file.will_need(row.offset, bytes);
+    if (is_read) file.will_need(row.offset, bytes);
     const MappedFile* scales = row.scales_file < files_.size() ? &files_[row.scales_file] : nullptr;
     if (Status s = store_.add(row, file, scales, static_cast<int64_t>(i), tasks); !s.ok()) return s;
   }

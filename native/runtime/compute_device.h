@@ -14,6 +14,7 @@
 #include "buffers.h"
 #include "forward.h"
 #include "lane.h"
+#include "repack_cache.h"
 #include "transfer_lane.h"
 
 namespace nearmoe {
@@ -58,6 +59,10 @@ class ComputeDevice {
   /// A checkpoint of `bytes` made-up values instead of a file.
   Status open_synthetic(size_t bytes, uint32_t* index);
   Status load_weights(const std::vector<LoadRow>& rows);
+  /// Takes packed weights from a file; before load_weights, which then only learns places (repack_cache.h).
+  Status map_arenas(const std::string& path, const std::vector<ArenaSegment>& segments) {
+    return nearmoe::map_arenas(store_, path, segments, options_.topology.unit_ranks());
+  }
   virtual Status finish_load();
   virtual Status allocate_kv(uint32_t blocks);
   /// *got: the slots there are, fewer than asked where GPU memory ends.

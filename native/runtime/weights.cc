@@ -49,6 +49,26 @@ Status WeightStore::reserve(const std::vector<int>& unit_nodes, size_t unit_byte
   return {};
 }
 
+Status WeightStore::replace_arenas(std::vector<std::unique_ptr<Arena>> arenas) {
+  const size_t expected = unit_arenas_.size() + (dense_arena_ ? 1 : 0);
+  if (arenas.size() != expected || dense_bytes_ + expert_bytes_ > 0)
+    return Status::error(Code::InvalidArgument, "arenas that do not fit the store");
+  if (dense_arena_) {
+    dense_arena_ = std::move(arenas.back());
+    arenas.pop_back();
+  }
+  unit_arenas_ = std::move(arenas);
+  filled_ = true;
+  return {};
+}
+
+std::vector<const Arena*> WeightStore::arenas() const {
+  std::vector<const Arena*> all;
+  for (const auto& arena : unit_arenas_) all.push_back(arena.get());
+  if (dense_arena_) all.push_back(dense_arena_.get());
+  return all;
+}
+
 std::vector<Range> WeightStore::intermediate_ranges(uint32_t size, uint32_t parts) const {
   const uint32_t preferred = slice_cols_ > kRowGroup ? slice_cols_ : kRowGroup;
   return split_evenly(size, parts, preferred, slice_cols_);
@@ -133,7 +153,8 @@ Status WeightStore::add_matrix(const LoadRow& row, const SourceRows& src, int64_
       return Status::error(Code::OutOfMemory, describe(row) + " does not fit its arena", table_row);
     (request.expert ? expert_bytes_ : dense_bytes_) += bytes;
     const SourceRows from = request.by_columns ? src : src.from(range.begin);
-    tasks[rank].push_back({from, row.held(), rows, col_begin, cols, dst, table_row, row.transposed});
+    if (!filled_)
+      tasks[rank].push_back({from, row.held(), rows, col_begin, cols, dst, table_row, row.transposed});
     sliced.slices.push_back({dst, rows, cols, row.held(), col_begin});
   }
   *request.target = std::move(sliced);
@@ -399,6 +420,10 @@ Status WeightStore::complete_attention(uint32_t index) const {
 }
 
 Status WeightStore::complete() {
+  for (const Arena* arena : arenas()) {
+    if (filled_ && arena->unused_bytes() != 0)
+      return Status::error(Code::Internal, "a repacked file holds more than the model's weights");
+  }
   auto missing = [](const std::string& what) {
     return Status::error(Code::WeightMissing, what + " is missing");
   };

@@ -116,6 +116,13 @@ class WeightStore {
   /// Reserves address space: `unit_bytes` for each unit, `dense_bytes` for the dense arena of a GPU lane.
   Status reserve(const std::vector<int>& unit_nodes, size_t unit_bytes, size_t dense_bytes);
 
+  /// Takes arenas that hold all packed weights already (one for each unit, then the dense one of a GPU lane):
+  /// weights added from now on only learn their places. Before the first weight.
+  Status replace_arenas(std::vector<std::unique_ptr<Arena>> arenas);
+  /// The arenas in the order of replace_arenas.
+  std::vector<const Arena*> arenas() const;
+  /// Whether the arenas came filled.
+  bool filled() const { return filled_; }
   /// Allocates slices for one table row and appends its pack tasks, per unit rank. Vectors are converted at
   /// once.
   Status add(const LoadRow& row, const MappedFile& file, const MappedFile* scales, int64_t table_row,
@@ -168,6 +175,7 @@ class WeightStore {
   std::unique_ptr<Arena> dense_arena_;
   size_t dense_bytes_ = 0;
   size_t expert_bytes_ = 0;
+  bool filled_ = false;
 };
 
 }  // namespace nearmoe

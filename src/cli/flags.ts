@@ -11,6 +11,7 @@ import { demoModelFolder } from './demo-model.js';
 export type LoadFlags = {
   model?: string;
   quantize?: LoadOptions['quantize'];
+  repackCache?: string;
   units?: number;
   threadsPerUnit?: number;
   tpDegree?: number;
@@ -49,6 +50,7 @@ export function addLoadFlags(command: Command): Command {
     .optionsGroup('Model and machine:')
     .option('--model <dir>', 'folder of a Hub checkpoint (default: the demo model)')
     .option('--quantize <format>', 'quantise float weights at load: q8_0, q4_0, q4_k, ...')
+    .option('--repack-cache <dir>', 'keep the packed weights there and map them at the next start')
     .option('--units <n>', 'NDP units (default: one per physical core)', numeric('units'))
     .option('--threads-per-unit <n>', 'compute threads of each unit', numeric('threadsPerUnit'))
     .option('--tp-degree <n>', 'units that one expert is cut over (default: all)', numeric('tpDegree'))
@@ -89,6 +91,7 @@ export function loadOptions(flags: LoadFlags): LoadOptions {
   return given({
     model: flags.model ?? demoModelFolder(),
     quantize: flags.quantize,
+    repackCache: flags.repackCache,
     units: flags.units,
     threadsPerUnit: flags.threadsPerUnit,
     tpDegree: flags.tpDegree,

@@ -32,8 +32,13 @@ async function load(context: CliContext, options: LoadOptions): Promise<Model> {
     return await context.loadModel({
       ...options,
       signal: controller.signal,
-      onProgress: ({ phase, doneBytes, totalBytes }) =>
-        progress.update('load', doneBytes, totalBytes, `${formatBytes(totalBytes)}, ${phase}`),
+      onProgress: ({ phase, doneBytes, totalBytes, warning }) => {
+        if (warning !== undefined) {
+          progress.clear();
+          context.stderr.write(`warning: ${warning}\n`);
+        }
+        progress.update('load', doneBytes, totalBytes, `${formatBytes(totalBytes)}, ${phase}`);
+      },
     });
   } finally {
     release();

@@ -30,12 +30,16 @@ import { PlanEncoder, StepEncoder } from './step-wire.js';
 
 const TRACE_KINDS = ['layers', 'attention', 'experts', 'transfer', 'logits'] as const;
 
+export type ArenaAccess = Pick<NativeDevice, 'arenaSegments' | 'writeArena' | 'mapArenas'>;
+
 /** Where a device is before it computes: weights go in, then finish() makes it ready. */
 export interface LoadableDevice extends Device {
   /** Maps a file, or makes up one for "synthetic:<bytes>"; returns its index for the load table. */
   openFile(path: string): number;
   /** See binding.ts. Errors pass through with `code` and `row`, for the caller to name the tensor. */
   loadWeights(table: Float64Array, count: number): void;
+  /** Packed weights as parts of a file; see binding.ts. */
+  arenas(): ArenaAccess;
   /** All weights are in; bytes held by place. Throws DeviceError (ERR_WEIGHT_MISSING in its message). */
   finishLoad(): { denseBytes: number; expertBytes: number; expertSlabBytes: number };
   /** Memory for the KV cache and, with a GPU lane, VRAM slots. Call once, after finishLoad. Returns KV bytes. */
@@ -111,6 +115,10 @@ class HostDevice implements LoadableDevice {
 
   loadWeights(table: Float64Array, count: number): void {
     this.#live().loadWeights(table, count);
+  }
+
+  arenas(): ArenaAccess {
+    return this.#live();
   }
 
   finishLoad(): { denseBytes: number; expertBytes: number; expertSlabBytes: number } {

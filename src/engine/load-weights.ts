@@ -62,6 +62,20 @@ function loadLot(
   files: readonly number[],
   target: WeightTarget,
 ): void {
+  const table = loadTable(lot, tensors, files);
+  try {
+    target.loadWeights(table, lot.length);
+  } catch (error) {
+    throw namingTensor(error, lot, tensors);
+  }
+}
+
+/** Rows of LOAD_COLUMNS; `files` are the numbers of the index's files. */
+export function loadTable(
+  lot: readonly WeightSource[],
+  tensors: TensorIndex,
+  files: readonly number[],
+): Float64Array {
   const table = new Float64Array(lot.length * LOAD_COLUMNS);
   lot.forEach((weight, index) => {
     const tensor = tensorOf(weight, tensors);
@@ -84,11 +98,7 @@ function loadLot(
     ];
     table.set(row, index * LOAD_COLUMNS);
   });
-  try {
-    target.loadWeights(table, lot.length);
-  } catch (error) {
-    throw namingTensor(error, lot, tensors);
-  }
+  return table;
 }
 
 /** Encoding, first row, rows of the tensor, file and offset of its scales. */

@@ -23,6 +23,7 @@ import { ENGINE_SLOT } from './messages.js';
 import { type ModelFacts, modelFacts } from './model-facts.js';
 import { planReport } from './plan-report.js';
 import { createPlanner, moeShape } from './planning.js';
+import { RepackCache } from './repack-cache.js';
 import type { PlanReport } from './result.js';
 import { resolveSettings, type Settings } from './settings.js';
 import type { EngineStats } from './stats.js';
@@ -53,7 +54,7 @@ export function loadModel(options: EngineOptions, cancelFlags: Int32Array, event
   checkMemory(estimate(opened.spec, settings, facts), availableBytes(), options.model);
   const device = createNativeDevice(opened.spec, nativeOptions(settings, facts), cancelFlags);
   try {
-    return loadInto(device, opened, settings, facts, cancelFlags, events);
+    return loadInto(device, opened, settings, facts, cancelFlags, events, options.repackCache);
   } catch (error) {
     device.dispose();
     throw error;
@@ -67,6 +68,7 @@ function loadInto(
   facts: WeightFacts,
   cancelFlags: Int32Array,
   events: LoadEvents,
+  repackCache: string | undefined,
 ): LoadedModel {
   let totalBytes = 0;
   const progress = (doneBytes: number, ofBytes: number) => {
@@ -74,7 +76,15 @@ function loadInto(
     events.progress({ phase: 'weights', doneBytes, totalBytes });
   };
   const isCancelled = () => Atomics.load(cancelFlags, ENGINE_SLOT) !== 0;
+  const cache = repackCache === undefined ? undefined : new RepackCache(repackCache, opened, settings, facts);
+  const warn = (warning: string) =>
+    events.progress({ phase: 'cache', doneBytes: totalBytes, totalBytes, warning });
+  const isMapped = cache?.restore(device.arenas(), warn) ?? false;
   const memory = fillDevice(device, opened, settings, facts, progress, isCancelled);
+  if (!isMapped) {
+    if (cache) events.progress({ phase: 'cache', doneBytes: totalBytes, totalBytes });
+    cache?.write(device.arenas(), isCancelled, warn);
+  }
   let planner: Planner | undefined;
   if (settings.gpu !== 'off') {
     events.progress({ phase: 'calibrate', doneBytes: totalBytes, totalBytes });
