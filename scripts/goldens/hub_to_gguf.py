@@ -1,4 +1,4 @@
-"""Converts a Hub checkpoint of one of the six families to GGUF with gguf-py, by the conventions of llama.cpp's
+"""Converts a Hub checkpoint of a family that llama.cpp knows to GGUF with gguf-py, by the conventions of llama.cpp's
 converters: names, merged experts, reordered rows of q and k, tokenizer and metadata. An independent writer for tests;
 `node infer.js convert` does not use it.
 
@@ -21,6 +21,13 @@ ARCHITECTURES = {
     "olmoe": gguf.MODEL_ARCH.OLMOE,
     "phimoe": gguf.MODEL_ARCH.PHIMOE,
     "granitemoe": gguf.MODEL_ARCH.GRANITE_MOE,
+    "glm4_moe": gguf.MODEL_ARCH.GLM4_MOE,
+    "ernie4_5_moe": gguf.MODEL_ARCH.ERNIE4_5_MOE,
+    "minimax_m2": gguf.MODEL_ARCH.MINIMAXM2,
+    "deepseek_v2": gguf.MODEL_ARCH.DEEPSEEK2,
+    "deepseek_v3": gguf.MODEL_ARCH.DEEPSEEK2,
+    "glm4_moe_lite": gguf.MODEL_ARCH.DEEPSEEK2,
+    "gpt_oss": gguf.MODEL_ARCH.GPT_OSS,
 }
 # Their converters reorder q and k so that the two values of a rotated pair lie side by side.
 REORDERED = {"mixtral", "granitemoe"}
@@ -45,6 +52,19 @@ LAYER_NAMES = {
     "mlp.shared_expert.down_proj": "ffn_down_shexp",
     "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
     "block_sparse_moe.output_linear": "ffn_down_exps",
+    "mlp.shared_experts.gate_proj": "ffn_gate_shexp",
+    "mlp.shared_experts.up_proj": "ffn_up_shexp",
+    "mlp.shared_experts.down_proj": "ffn_down_shexp",
+    "mlp.gate.e_score_correction_bias": "exp_probs_b.bias",
+    "block_sparse_moe.e_score_correction_bias": "exp_probs_b.bias",
+    "mlp.moe_statics.e_score_correction_bias": "exp_probs_b.bias",
+    "self_attn.q_a_proj": "attn_q_a",
+    "self_attn.q_a_layernorm": "attn_q_a_norm",
+    "self_attn.q_b_proj": "attn_q_b",
+    "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa",
+    "self_attn.kv_a_layernorm": "attn_kv_a_norm",
+    "self_attn.sinks": "attn_sinks.weight",
+    "mlp.router": "ffn_gate_inp",
 }
 TOP_NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 EXPERT_NAMES = {"gate_proj": "gate", "w1": "gate", "up_proj": "up", "w3": "up", "down_proj": "down", "w2": "down"}
@@ -60,10 +80,23 @@ def renamed(config, tensors):
     experts = {}
     for name, value in sorted(tensors.items()):
         base, kind = name.rsplit(".", 1)
+        if name.endswith(("e_score_correction_bias", ".sinks")):
+            layer, rest = name.removeprefix("model.layers.").split(".", 1)
+            yield f"blk.{layer}.{LAYER_NAMES[rest]}", value.reshape(-1)
+            continue
         if not name.startswith("model.layers."):
             yield f"{TOP_NAMES[base]}.{kind}", value
             continue
         _, _, layer, rest = base.split(".", 3)
+        if rest == "self_attn.kv_b_proj":
+            yield from latent_projections(config, layer, value)
+            continue
+        if rest == "mlp.experts":
+            yield from gpt_oss_experts(layer, kind, value)
+            continue
+        if rest == "post_attention_layernorm" and config["model_type"] in ("glm4_moe", "gpt_oss"):
+            yield f"blk.{layer}.post_attention_norm.{kind}", value
+            continue
         if ".experts." in rest:
             expert, matrix = rest.split(".experts.")[1].split(".")
             experts.setdefault((int(layer), EXPERT_NAMES[matrix]), {})[int(expert)] = value
@@ -83,6 +116,86 @@ def renamed(config, tensors):
         yield f"blk.{layer}.ffn_{matrix}_exps.weight", np.stack([parts[i] for i in range(len(parts))])
 
 
+def latent_projections(config, layer, value):
+    """Keys and values of each head apart, the keys' part transposed: what llama.cpp's absorbed attention takes."""
+    nope, width = config["qk_nope_head_dim"], config["v_head_dim"]
+    heads = value.reshape(config["num_attention_heads"], nope + width, value.shape[-1])
+    yield f"blk.{layer}.attn_k_b.weight", np.ascontiguousarray(heads[:, :nope].swapaxes(1, 2))
+    yield f"blk.{layer}.attn_v_b.weight", np.ascontiguousarray(heads[:, nope:])
+
+
+def gpt_oss_experts(layer, kind, value):
+    """Gate and up rows lie in turn; matrices are [out, in] here (see out_first)."""
+    if kind.startswith("gate_up_proj"):
+        ending = "bias" if kind.endswith("bias") else "weight"
+        for i, name in enumerate(("gate", "up")):
+            yield f"blk.{layer}.ffn_{name}_exps.{ending}", np.ascontiguousarray(value[:, i::2])
+    else:
+        yield f"blk.{layer}.ffn_down_exps.{'bias' if kind.endswith('bias') else 'weight'}", value
+
+
+def out_first(config, tensors):
+    """gpt-oss's float matrices are [E, in, out]; those decoded from MXFP4 are not."""
+    if config["model_type"] == "gpt_oss":
+        for name in tensors:
+            if name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+                tensors[name] = np.ascontiguousarray(tensors[name].swapaxes(1, 2))
+
+
+def decoded_mxfp4(tensors):
+    """Pairs of codes and scales as matrices [E, out, in]."""
+    levels = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6], dtype=np.float32)
+    for name in [n for n in tensors if n.endswith("_blocks")]:
+        base = name.removesuffix("_blocks")
+        codes = tensors.pop(name).astype(np.uint8)
+        scales = np.exp2(tensors.pop(f"{base}_scales").astype(np.float32) - 127)
+        values = np.stack([levels[codes & 15], levels[codes >> 4]], axis=-1).reshape(*codes.shape[:-1], 32)
+        values *= scales[..., None]
+        tensors[base] = values.reshape(*values.shape[:-2], -1)
+
+
+def add_new_parameters(writer, config, rope):
+    """What the families after the first six have besides."""
+    kind = config["model_type"]
+    head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    if "partial_rotary_factor" in rope:
+        writer.add_rope_dimension_count(int(head_dim * rope["partial_rotary_factor"]))
+    if kind in ("glm4_moe", "minimax_m2", "deepseek_v3", "glm4_moe_lite"):
+        writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+    elif kind in ("deepseek_v2", "ernie4_5_moe"):
+        writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SOFTMAX)
+    if kind in ("glm4_moe", "deepseek_v2", "deepseek_v3", "glm4_moe_lite"):
+        writer.add_expert_weights_scale(config["routed_scaling_factor"])
+        writer.add_expert_weights_norm(bool(config.get("norm_topk_prob")))
+        writer.add_expert_shared_count(config["n_shared_experts"])
+        dense = config.get("first_k_dense_replace")
+        writer.add_leading_dense_block_count(config["mlp_layer_types"].count("dense") if dense is None else dense)
+        if config.get("n_group", 1) > 1:
+            writer.add_expert_group_count(config["n_group"])
+            writer.add_expert_group_used_count(config["topk_group"])
+    if kind == "ernie4_5_moe":
+        writer.add_expert_shared_count(config["moe_num_shared_experts"])
+        writer.add_leading_dense_block_count(config["moe_layer_start_index"])
+        writer.add_interleave_moe_layer_step(config["moe_layer_interval"])
+    if kind == "minimax_m2":
+        writer.add_expert_feed_forward_length(config["intermediate_size"])
+    if kind == "gpt_oss":
+        writer.add_expert_feed_forward_length(config["intermediate_size"])
+        writer.add_sliding_window(config["sliding_window"])
+    if "kv_lora_rank" in config:
+        rank, rope_dim = config["kv_lora_rank"], config["qk_rope_head_dim"]
+        if config.get("q_lora_rank"):
+            writer.add_q_lora_rank(config["q_lora_rank"])
+        writer.add_kv_lora_rank(rank)
+        # The cached row is one key and value head; the head's own sizes have keys of their own.
+        writer.add_key_length(rank + rope_dim)
+        writer.add_value_length(rank)
+        writer.add_key_length_mla(config["qk_nope_head_dim"] + rope_dim)
+        writer.add_value_length_mla(config["v_head_dim"])
+        if rope.get("mscale_all_dim"):
+            writer.add_rope_scaling_yarn_log_mul(0.1 * rope["mscale_all_dim"])
+
+
 def add_parameters(writer, config, rope):
     heads = config["num_attention_heads"]
     writer.add_context_length(config["max_position_embeddings"])
@@ -90,14 +203,17 @@ def add_parameters(writer, config, rope):
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(heads)
-    writer.add_head_count_kv(config.get("num_key_value_heads") or heads)
+    writer.add_head_count_kv(1 if "kv_lora_rank" in config else config.get("num_key_value_heads") or heads)
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_expert_count(config.get("num_local_experts") or config["num_experts"])
-    writer.add_expert_used_count(config["num_experts_per_tok"])
+    count_keys = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+    writer.add_expert_count(next(config[key] for key in count_keys if config.get(key)))
+    writer.add_expert_used_count(config.get("num_experts_per_tok") or config["moe_k"])
     writer.add_vocab_size(config["vocab_size"])
     head_dim = config.get("head_dim") or config["hidden_size"] // heads
-    writer.add_rope_dimension_count(head_dim)
-    if config.get("head_dim"):
+    if "partial_rotary_factor" not in rope:
+        writer.add_rope_dimension_count(config.get("qk_rope_head_dim") or head_dim)
+    add_new_parameters(writer, config, rope)
+    if config.get("head_dim") and "kv_lora_rank" not in config:
         writer.add_key_length(head_dim)
         writer.add_value_length(head_dim)
     optional = {
@@ -186,6 +302,8 @@ def convert(folder, out, type_name="f32", tokenizer=None, pre="qwen2", chat_temp
     tensors = {}
     for file in sorted(folder.glob("*.safetensors")):
         tensors.update({name: value.float().numpy() for name, value in load_file(file).items()})
+    out_first(config, tensors)
+    decoded_mxfp4(tensors)
     if config.get("tie_word_embeddings"):
         tensors.pop("lm_head.weight", None)
     if tokenizer is None:
@@ -207,7 +325,7 @@ def convert(folder, out, type_name="f32", tokenizer=None, pre="qwen2", chat_temp
         wanted = gguf.GGMLQuantizationType[(output_type if is_output else type_name).upper()]
         block = gguf.GGML_QUANT_SIZES[wanted][0]
         # Vectors and routers stay in float32, as converters keep them.
-        if value.ndim == 1 or "ffn_gate_inp" in name or value.shape[-1] % block != 0:
+        if value.ndim == 1 or name.endswith(".bias") or "ffn_gate_inp" in name or value.shape[-1] % block != 0:
             writer.add_tensor(name, value)
         else:
             writer.add_tensor(name, gguf.quants.quantize(value, wanted), raw_dtype=wanted)

@@ -1,4 +1,4 @@
-"""Makes small models of the six families, trained for some minutes on a toy task, as GGUF in F32 and Q8_0 by gguf-py, with
+"""Makes small models of the families that llama.cpp knows, trained for some minutes on a toy task, as GGUF in F32 and Q8_0 by gguf-py, with
 greedy tokens that transformers computes in float32, and as checkpoints for converted-files.mjs. They are models that
 llama.cpp can run too: no dense layers in between, whole blocks of 32 columns. peer-parity.mjs compares nearmoe and
 node-llama-cpp on them.
@@ -46,6 +46,43 @@ MODELS = {
         embedding_multiplier=6.0,
         residual_multiplier=0.6,
         logits_scaling=2.0,
+    ),
+}
+LATENT = dict(
+    num_key_value_heads=4,
+    kv_lora_rank=64,
+    qk_nope_head_dim=32,
+    qk_rope_head_dim=32,
+    v_head_dim=32,
+    n_routed_experts=8,
+    n_shared_experts=1,
+    moe_intermediate_size=64,
+    first_k_dense_replace=1,
+)
+MODELS |= {
+    "glm4_moe": dict(
+        head_dim=64,
+        moe_intermediate_size=64,
+        n_routed_experts=8,
+        n_shared_experts=1,
+        first_k_dense_replace=1,
+        attention_bias=True,
+        routed_scaling_factor=1.5,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
+    ),
+    "ernie4_5_moe": dict(moe_num_experts=8, moe_k=2, moe_num_shared_experts=1, moe_intermediate_size=64),
+    "minimax_m2": dict(
+        head_dim=64,
+        num_local_experts=8,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
+    ),
+    "deepseek_v2": dict(**LATENT, q_lora_rank=None),
+    "deepseek_v3": dict(**LATENT, q_lora_rank=64, n_group=1, topk_group=1, routed_scaling_factor=1.5),
+    "gpt_oss": dict(
+        head_dim=64,
+        num_local_experts=8,
+        sliding_window=24,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
     ),
 }
 PROMPT_LENGTHS = (2, 9, 60)

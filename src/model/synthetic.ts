@@ -6,7 +6,7 @@
 import { OptionError } from '../errors.js';
 import { ChatTemplate } from './chat-template.js';
 import { ConfigReader } from './config.js';
-import { type DTypeName, storedBytes } from './dtypes.js';
+import { type DTypeName, dtypeTraits, storedBytes } from './dtypes.js';
 import { familyOf } from './families/registry.js';
 import type { ModelSpec, WeightSource } from './model-spec.js';
 import type { OpenedModel } from './opened-model.js';
@@ -76,8 +76,14 @@ function layOut(weights: readonly WeightSource[], spec: ModelSpec, format: Synth
   return { tensors, sizeBytes };
 }
 
-/** As the usual GGUF quantiser chooses: vectors and routers stay float, the head is kept finer. */
+/** As the usual GGUF quantiser chooses; rows that fill no whole blocks of the format are kept in q8_0. */
 function dtypeOf(weight: WeightSource, spec: ModelSpec, format: SyntheticFormat): DTypeName {
+  const wanted = wantedDtype(weight, spec, format);
+  return weight.cols % dtypeTraits(wanted).blockCols === 0 ? wanted : 'q8_0';
+}
+
+/** Vectors and routers stay float, the head is kept finer. */
+function wantedDtype(weight: WeightSource, spec: ModelSpec, format: SyntheticFormat): DTypeName {
   const { role, rows } = weight;
   if (format === 'f32' || format === 'f16' || format === 'bf16') return rows === 1 ? 'f32' : format;
   if (rows === 1 || role === 'router') return 'f32';

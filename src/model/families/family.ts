@@ -4,18 +4,10 @@
  */
 import type { ConfigReader } from '../config.js';
 import type { GgufFamily } from '../gguf/family.js';
-import type { ModelSpec, WeightRole } from '../model-spec.js';
+import type { ModelSpec } from '../model-spec.js';
+import type { WeightName, WeightNames } from '../weight-names.js';
 
-/**
- * A tensor name with `{layer}` and `{expert}` as placeholders. Without `{expert}` a weight of an expert is that
- * expert's block of a stacked tensor [numExperts, rows, cols]. `part` takes the n-th of `parts` equal row blocks,
- * for tensors that hold gate and up behind one another; interleaved, every `parts`-th row from the n-th on, for those
- * that hold them row by row.
- */
-export type WeightName = string | { tensor: string; part: number; parts: number; interleaved?: boolean };
-
-/** All names a weight may have; the first that the checkpoint holds is taken. */
-export type WeightNames = Partial<Record<WeightRole, readonly WeightName[]>>;
+export type { WeightName, WeightNames };
 
 export type Family = {
   /** `model_type` in config.json, also ModelSpec.architecture. */

@@ -99,6 +99,7 @@ export const glm4Moe: Family = {
       num_nextn_predict_layers: 'nextn_predict_layers',
     },
     gating: 'sigmoid',
+    names: { ffnNorm: ['blk.{layer}.post_attention_norm.weight'] },
     defaults: ({ tensors }) => ({
       attention_bias: tensors.has('blk.0.attn_q.bias'),
       use_qk_norm: tensors.has('blk.0.attn_q_norm.weight'),

@@ -11,6 +11,7 @@ import type { ModelSpec, WeightSource } from '../model-spec.js';
 import type { OpenedModel } from '../opened-model.js';
 import { isMatrix, matrixFormat } from '../quantize-weights.js';
 import type { TensorIndex } from '../tensor-index.js';
+import type { GgufFamily } from './family.js';
 import { GGUF_NAMES } from './names.js';
 import type { OutputTensor } from './writer.js';
 
@@ -106,7 +107,7 @@ export class ValueReader {
 export function weightTensors(
   { spec, weights }: OpenedModel,
   values: ValueReader,
-  interleaved: boolean,
+  { ropeStyle, names }: Pick<GgufFamily, 'ropeStyle' | 'names'>,
   dtype: ConvertFormat,
 ): OutputTensor[] {
   const groups = new Map<string, WeightSource[]>();
@@ -116,7 +117,13 @@ export function weightTensors(
     if (group === undefined) groups.set(key, [weight]);
     else group.push(weight);
   }
-  return [...groups.values()].map((group) => weightTensor(spec, group, values, interleaved, dtype));
+  const reorders = ropeStyle !== spec.ropes[0]?.style;
+  const allNames = { ...GGUF_NAMES, ...names };
+  return [...groups.values()].map((group) => {
+    const output = weightTensor(spec, group, values, reorders, dtype);
+    const [{ role, layer }] = group as [WeightSource];
+    return { ...output, name: String(allNames[role]?.[0] ?? role).replace('{layer}', `${layer}`) };
+  });
 }
 
 function weightTensor(
@@ -125,16 +132,15 @@ function weightTensor(
   values: ValueReader,
   interleaved: boolean,
   wanted: ConvertFormat,
-): OutputTensor {
+): Omit<OutputTensor, 'name'> {
   const [first] = group;
   if (first === undefined) throw new RangeError('an empty group of weights');
-  const { role, layer, rows, cols } = first;
+  const { role, rows, cols } = first;
   const dtype = outputDtype(spec, first, wanted, values.dtypeOf(first));
   const isVector = rows === 1 && role !== 'router';
   const matrix = isVector ? [cols] : [rows, cols];
   const order = interleaved ? rowOrder(spec, first) : undefined;
   return {
-    name: String(GGUF_NAMES[role]?.[0] ?? role).replace('{layer}', `${layer}`),
     dtype,
     shape: first.expert >= 0 ? [group.length, ...matrix] : matrix,
     *pieces() {

@@ -67,13 +67,14 @@ export function* convertSteps(
       got: model.source === 'hub' ? model.spec.architecture : 'a GGUF file',
     });
   }
+  refuseUnwritable(model);
   const { metadata, ropeTensors } = specMetadata(model.spec, gguf.architecture, model.path);
   for (const [key, value] of tokenizerMetadata(model)) metadata.set(key, value);
   const values = new ValueReader(model.tensors, availableParallelism());
   try {
     const tensors = [
       ...ropeTensors.map(({ name, values: factors }) => vectorTensor(name, factors)),
-      ...weightTensors(model, values, gguf.ropeStyle === 'interleaved', dtype),
+      ...weightTensors(model, values, gguf, dtype),
     ];
     const fileType = FILE_TYPES[dtype];
     if (fileType !== undefined) metadata.set('general.file_type', { type: 'u32', value: fileType });
@@ -109,6 +110,27 @@ function checkSpace(outPath: string, sizeBytes: number): void {
   throw new OutputError(outPath, `it takes ${sizeBytes} bytes, and its disk has ${free} left`, {
     hint: 'Free space on that disk or choose a smaller format.',
   });
+}
+
+/** Weights that the writer cannot take from the checkpoint as plain rows. */
+function refuseUnwritable({ path, weights, tensors }: OpenedModel): void {
+  for (const { tensor, head, rowStride } of weights) {
+    const scaled = tensors.get(tensor)?.scales !== undefined;
+    if (head === undefined && rowStride === undefined && !scaled) continue;
+    throw new ModelFormatError({
+      code: 'ERR_MODEL_UNSUPPORTED',
+      file: path,
+      field: tensor,
+      expected: 'weights that are rows of one float tensor',
+      got:
+        head !== undefined
+          ? 'latent attention'
+          : scaled
+            ? 'codes and scales'
+            : 'rows of two matrices in turn',
+      hint: "Convert it with llama.cpp's convert_hf_to_gguf.py; the file runs here.",
+    });
+  }
 }
 
 function tokenizerMetadata({

@@ -6,6 +6,7 @@
 import type { JsonObject } from '../json-file.js';
 import type { RopeStyle } from '../model-spec.js';
 import type { TensorIndex } from '../tensor-index.js';
+import type { WeightNames } from '../weight-names.js';
 import type { GgufMetadata } from './metadata.js';
 
 export type GgufFamily = {
@@ -22,6 +23,8 @@ export type GgufFamily = {
   hasOwnHeads?: boolean;
   /** Rotary settings that hold for the family and have no metadata key. */
   rope?: JsonObject;
+  /** Names that converters give weights otherwise than names.ts has them first. */
+  names?: WeightNames;
   /** Further keys of config.json, each with the end of its metadata key: `expert_count` for `ARCH.expert_count`. */
   keys?: Readonly<Record<string, string>>;
   /** Config values that follow from tensors or from what converters leave out; `keys` go before them. */

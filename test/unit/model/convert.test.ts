@@ -20,7 +20,10 @@ import { Tokenizer } from '../../../src/model/tokenizer.js';
 import { modelFolder, neededTensors, newFolder, TINY_CONFIGS, thrownBy } from './tiny-checkpoint.js';
 
 const GOLDENS = 'test/golden/fixtures';
-const ARCHITECTURES = ['qwen3_moe', 'qwen2_moe', 'mixtral', 'olmoe', 'phimoe', 'granitemoe'];
+const ARCHITECTURES = [
+  ...['qwen3_moe', 'qwen2_moe', 'mixtral', 'olmoe', 'phimoe', 'granitemoe'],
+  ...['glm4_moe', 'ernie4_5_moe', 'minimax_m2'],
+];
 const VARIANTS = [
   'qwen3_moe-bf16',
   'mixtral-f16',
@@ -124,6 +127,8 @@ describe('other checkpoints', () => {
   it.each([
     ['qwen3_moe-rope-dynamic', /any scaling but dynamic/],
     ['qwen2_moe-sliding-window', /one window for all layers, got 24 and 0/],
+    ['deepseek_v2', /rows of one float tensor, got latent attention/],
+    ['gpt_oss', /rows of one float tensor, got codes and scales/],
   ])('%s is refused: GGUF cannot say it', (name, message) => {
     const path = join(newFolder(), 'model.gguf');
     const error = thrownBy(() => convertToGguf(openModel(join(GOLDENS, name)), path, { dtype: 'keep' }));

@@ -18,7 +18,10 @@ function floats(path: string): Float32Array {
   return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
 }
 
-describe.each(['qwen3_moe', 'qwen2_moe', 'mixtral', 'olmoe', 'phimoe', 'granitemoe'])('%s.gguf', (name) => {
+describe.each([
+  ...['qwen3_moe', 'qwen2_moe', 'mixtral', 'olmoe', 'phimoe', 'granitemoe', 'glm4_moe', 'ernie4_5_moe'],
+  ...['minimax_m2', 'deepseek_v2', 'deepseek_v3', 'glm4_moe_lite', 'gpt_oss'],
+])('%s.gguf', (name) => {
   const folder = join('test/golden/fixtures', name);
   const golden = JSON.parse(readFileSync(join(folder, 'golden.json'), 'utf8')) as Golden;
   const expectedLogits = floats(join(folder, 'logits.f32'));
