@@ -16,7 +16,7 @@ import {
   readBufferBytes,
 } from './bench/machine.js';
 import { benchLines, benchReport, type Measurements } from './bench/report.js';
-import { runProfile, runRepetition } from './bench/runs.js';
+import { freshPrompts, runProfile, runRepetition } from './bench/runs.js';
 import { type RequestShape, workloadOf } from './bench/workload.js';
 import type { CliContext } from './context.js';
 import { addLoadFlags, type LoadFlags, loadOptions, numeric } from './flags.js';
@@ -100,8 +100,9 @@ async function measure(
   const { vocabSize } = opened.spec;
   return withModel(context, options, async (model, loadMs) => {
     const { info } = model;
+    const prompts = freshPrompts(vocabSize);
     // Every buffer and page has been touched once; the ceilings' own buffer must not count as the model's memory.
-    await runRepetition(model, { ...shape, genTokens: 2 }, vocabSize);
+    await runRepetition(model, { ...shape, genTokens: 2 }, prompts);
     const memory = { peakBytes: peakMemoryBytes(), heldBytes: heldBytes(model) };
     const settings: CeilingSettings = {
       threads: info.units * info.threadsPerUnit,
@@ -112,7 +113,7 @@ async function measure(
     const ceilings = [measureCeilings(settings)];
     const runs = [];
     for (let run = 0; run < repetitions; run++) {
-      runs.push(await runRepetition(model, shape, vocabSize));
+      runs.push(await runRepetition(model, shape, prompts));
       ceilings.push(measureCeilings(settings));
     }
     return {
@@ -124,7 +125,7 @@ async function measure(
       ceilings,
       peaks: peaksByIsa(settings),
       bufferBytes: settings.bufferBytes,
-      stages: await runProfile(model, shape, vocabSize),
+      stages: await runProfile(model, shape, prompts),
       memory,
       loadMs,
     };

@@ -27,10 +27,10 @@ export type StageTimes = OpTimesMs & {
 export async function runRepetition(
   model: Model,
   shape: RequestShape,
-  vocabSize: number,
+  prompts: Prompts,
 ): Promise<Repetition> {
   const results = await Promise.all(
-    Array.from({ length: shape.batch }, (_, index) => request(model, shape, vocabSize, index + 1)),
+    Array.from({ length: shape.batch }, () => request(model, shape, prompts)),
   );
   const firstTokenMs = Math.max(...results.map(({ timings }) => timings.timeToFirstTokenMs));
   const decodeMs = Math.max(...results.map(({ timings }) => timings.decodeMs));
@@ -46,10 +46,10 @@ export async function runRepetition(
 export async function runProfile(
   model: Model,
   shape: RequestShape,
-  vocabSize: number,
+  prompts: Prompts,
 ): Promise<{ prefill: StageTimes; decode: StageTimes }> {
-  const prefill = await request(model, { ...shape, genTokens: 1 }, vocabSize, 1, true);
-  const whole = await request(model, shape, vocabSize, 1, true);
+  const prefill = await request(model, { ...shape, genTokens: 1 }, prompts, true);
+  const whole = await request(model, shape, prompts, true);
   const steps = (whole.trace ?? []).filter(({ lane, name }) => lane === 'engine' && name === 'step');
   const decodeStartUs = steps.at(1 - shape.genTokens)?.startUs ?? 0;
   return {
@@ -74,7 +74,7 @@ export function stagesOf(spans: readonly TraceSpan[], opMs: OpTimesMs): StageTim
   };
 }
 
-/** Both from the same prompt, so that what is left is the decode; two runs' noise must not turn negative. */
+/** Both with a prompt of the same length, so that what is left is the decode; two runs' noise must not turn negative. */
 function difference(whole: OpTimesMs, prefill: OpTimesMs): OpTimesMs {
   return Object.fromEntries(TIMED_OPS.map((op) => [op, Math.max(0, whole[op] - prefill[op])])) as OpTimesMs;
 }
@@ -93,20 +93,26 @@ function unionUs(spans: readonly TraceSpan[]): number {
 async function request(
   model: Model,
   { promptTokens, genTokens }: RequestShape,
-  vocabSize: number,
-  seed: number,
+  prompts: Prompts,
   trace = false,
 ): Promise<GenerateResult> {
-  const inputIds = randomIds(promptTokens, vocabSize, seed);
+  const inputIds = prompts(promptTokens);
   const options = { maxTokens: genTokens, temperature: 0, ignoreEos: true, trace };
   return model.generate({ inputIds }, options).result;
 }
 
-/** Reproducible ids: a linear congruential generator's upper bits. */
-function randomIds(count: number, vocabSize: number, seed: number): number[] {
-  let state = seed >>> 0;
-  return Array.from({ length: count }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * vocabSize);
-  });
+/** Gives a prompt of `count` token ids that no earlier call gave. */
+export type Prompts = (count: number) => number[];
+
+/**
+ * Reproducible prompts: a linear congruential generator's upper bits. The generator runs on from prompt to prompt, so
+ * that no prompt begins like an earlier one, whose KV cache would then be found instead of computed.
+ */
+export function freshPrompts(vocabSize: number): Prompts {
+  let state = 1;
+  return (count) =>
+    Array.from({ length: count }, () => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      return Math.floor((state / 2 ** 32) * vocabSize);
+    });
 }

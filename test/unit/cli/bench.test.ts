@@ -5,7 +5,7 @@
 import { describe, expect, test } from 'vitest';
 import { readBufferBytes } from '../../../src/cli/bench/machine.js';
 import { benchLines, benchReport, type Measurements } from '../../../src/cli/bench/report.js';
-import { stagesOf } from '../../../src/cli/bench/runs.js';
+import { freshPrompts, stagesOf } from '../../../src/cli/bench/runs.js';
 import { workloadOf } from '../../../src/cli/bench/workload.js';
 import { runCli } from '../../../src/cli/main.js';
 import { TIMED_OPS } from '../../../src/device/device.js';
@@ -115,6 +115,13 @@ describe('report', () => {
     const sum = Object.values(found).reduce((total, ms) => total + ms, 0);
     expect(sum).toBeCloseTo(10, 9);
   });
+});
+
+test('no prompt begins like an earlier one', () => {
+  const prompts = freshPrompts(1000);
+  const firsts = Array.from({ length: 50 }, () => prompts(512).slice(0, 32).join());
+  expect(new Set(firsts).size).toBe(50);
+  expect(prompts(100).every((id) => Number.isInteger(id) && id >= 0 && id < 1000)).toBe(true);
 });
 
 test('the read buffer exceeds the caches but leaves memory', () => {
