@@ -11,6 +11,7 @@ takeTurns(async ({ model: path, threads, promptTokens, genTokens }) => {
     threadsPerUnit: 1,
     gpu: 'off',
     maxContext: promptTokens + genTokens,
+    prefixCache: false, // every prompt is to be computed
   });
   return {
     vocabSize,

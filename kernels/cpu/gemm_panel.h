@@ -38,7 +38,8 @@ struct QuadPanel {
   NEARMOE_INLINE void store_token(TokenBlock& out, size_t lane, const int8_t* values) {
     std::memcpy(out.values[lane], values, kBlockCols);
   }
-  NEARMOE_INLINE void store_weights(WeightBlock& out, const VB w[8]) {
+  template <class Block>
+  NEARMOE_INLINE void store_weights(Block& out, const VB w[8]) {
 #pragma GCC unroll 8
     for (int j = 0; j < 8; ++j) b_store(out.codes + 64 * j, w[j]);
   }
@@ -88,9 +89,9 @@ static void load_tokens(const ActView& x, size_t cols, size_t first_token, size_
 
 /// Unpacks blocks [first, first + count) of a row group. With kSigned the codes become code - zero as signed
 /// bytes.
-template <class Q, bool kSigned, class Panel = QuadPanel>
+template <class Q, bool kSigned, class Panel = QuadPanel, class Block>
 static void load_weights(const uint8_t* group, const PackedLayout& layout, size_t first, size_t count,
-                         WeightBlock* out) {
+                         Block* out) {
   constexpr size_t kSubs = Q::kSubs, kHalves = Q::kHalves;
   VF scale[kSubs * kHalves], min[kSubs * kHalves];
   size_t index = (layout.phase + first) / (layout.record_supers * kSubs);

@@ -13,6 +13,7 @@
 #include <cstring>
 
 #define NEARMOE_INLINE [[maybe_unused]] static inline __attribute__((always_inline))
+#define NEARMOE_LAMBDA_INLINE __attribute__((always_inline))
 
 #if defined(__AVX512F__)
 #include "vec_avx512.h"

@@ -16,8 +16,15 @@ namespace nearmoe {
 /// Tokens up to which every rank keeps its own copy of the hidden state instead of sharing the work behind a
 /// barrier.
 inline constexpr uint32_t kPrivateTokens = 4;
-/// Tokens of one expert computed at a time; bounds scratch so that it stays in a core's L2 cache.
-inline constexpr uint32_t kFfnTile = 64;
+/// Tokens of one expert computed at a time at most; bounds scratch so that it stays in a core's L2 cache.
+inline constexpr uint32_t kFfnTile = 96;
+/// Of so many, the next ones to compute: equal parts but for whole runs of 16, since a short last part reads
+/// and unpacks the expert's weights for few tokens.
+inline uint32_t ffn_tile_size(uint32_t tokens) {
+  const uint32_t parts = (tokens + kFfnTile - 1) / kFfnTile;
+  const uint32_t size = ((tokens + parts - 1) / parts + 15) / 16 * 16;
+  return size < tokens ? size : tokens;
+}
 /// (token, head) pairs of latent attention at a time, unless a token alone has more heads.
 inline constexpr uint32_t kLatentRows = 64;
 /// Tokens of a step up to which the next layer's experts are guessed: beyond, nearly all are active anyway.

@@ -120,8 +120,8 @@ void Forward::dense_ffn(uint32_t rank, uint32_t layer) {
   if (ffn.dense_intermediate_size() == 0 || weights.dense.gate.slices[rank].rows == 0) return;
   RankScratch& scratch = dense_scratch(rank);
   const LayerInput& input = input_of(rank);
-  for (uint32_t first = 0; first < step_->tokens; first += kFfnTile) {
-    const uint32_t count = std::min(kFfnTile, step_->tokens - first);
+  for (uint32_t first = 0, count = 0; first < step_->tokens; first += count) {
+    count = ffn_tile_size(step_->tokens - first);
     ffn_tile(expert_slice(weights.dense, rank, nullptr), ffn.activation, input, nullptr, first, count,
              scratch);
     for (uint32_t i = 0; i < count; ++i) {
@@ -139,8 +139,9 @@ void Forward::accumulate_expert(uint32_t layer, uint32_t expert, uint32_t slice,
                                 const LayerInput& input, float* partial, RankScratch& scratch) {
   const uint32_t n = spec_.hidden_size;
   const FfnSlice matrices = expert_slice(weights_.layers[layer].experts[expert], slice, nullptr);
-  for (uint32_t pair = groups.offsets[expert]; pair < groups.offsets[expert + 1]; pair += kFfnTile) {
-    const uint32_t count = std::min(kFfnTile, groups.offsets[expert + 1] - pair);
+  const uint32_t end = groups.offsets[expert + 1];
+  for (uint32_t pair = groups.offsets[expert], count = 0; pair < end; pair += count) {
+    count = ffn_tile_size(end - pair);
     ffn_tile(matrices, spec_.layers[layer].ffn.activation, input, groups.tokens.data(), pair, count, scratch);
     for (uint32_t i = 0; i < count; ++i) {
       ops_.accumulate(scratch.ffn_out + size_t{i} * n, groups.weights[pair + i],
@@ -188,8 +189,9 @@ void Forward::contribute(uint32_t layer, uint32_t expert, uint32_t slice, const 
   const ExpertGroups& groups = buffers_.groups;
   const uint32_t n = spec_.hidden_size;
   const size_t pair_stride = size_t{topology_.max_group_ranks()} * n;
-  for (uint32_t pair = groups.offsets[expert]; pair < groups.offsets[expert + 1]; pair += kFfnTile) {
-    const uint32_t count = std::min(kFfnTile, groups.offsets[expert + 1] - pair);
+  const uint32_t end = groups.offsets[expert + 1];
+  for (uint32_t pair = groups.offsets[expert], count = 0; pair < end; pair += count) {
+    count = ffn_tile_size(end - pair);
     float* out = buffers_.contributions + pair * pair_stride + size_t{slice} * n;
     if (matrices.gate.rows == 0) {
       for (uint32_t i = 0; i < count; ++i) std::fill(out + i * pair_stride, out + i * pair_stride + n, 0.0F);
