@@ -148,6 +148,23 @@ constexpr Candidate kCandidates[] = {
 
 }  // namespace
 
+size_t saved_register_names(const char** out, size_t capacity) {
+  size_t count = 0;
+#if defined(__x86_64__)
+  const struct {
+    const char* name;
+    unsigned mask;
+  } states[] = {{"avx", kAvxState}, {"avx512", kAvx512State}, {"amx", kTileState}};
+  for (const auto& state : states) {
+    if (count < capacity && (saved_state() & state.mask) == state.mask) out[count++] = state.name;
+  }
+#else
+  (void)out;
+  (void)capacity;
+#endif
+  return count;
+}
+
 const OpTable* select_ops(const char* forced_isa) {
   if (!forced_isa || !*forced_isa) forced_isa = std::getenv("NEARMOE_ISA");
   const OpTable* best = nullptr;

@@ -158,6 +158,10 @@ void dequantize(DType dtype, const std::byte* src, float* dst, size_t n);
 
 /// The best table this CPU and OS can run, or the one NEARMOE_ISA names (null if that one cannot run here).
 const OpTable* select_ops(const char* forced_isa);
+/// Vector registers that the operating system saves ("avx", "avx512", "amx"), for reports; none known
+/// elsewhere than on x86. A table runs where CPU and operating system both allow it (and Linux grants AMX on
+/// request).
+size_t saved_register_names(const char** out, size_t capacity);
 /// All tables compiled in and runnable here, "scalar" first.
 size_t runnable_ops(const OpTable** out, size_t capacity);
 

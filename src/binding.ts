@@ -36,6 +36,8 @@ export type NativeCpuInfo = {
   isa: string;
   runnableIsas: string[];
   features: string[];
+  /** Vector registers that the operating system saves on a switch ("avx", "avx512", "amx"). */
+  savedRegisters: string[];
   logicalCores: number;
   physicalCores: number;
   numaNodes: number;

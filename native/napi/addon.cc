@@ -113,6 +113,11 @@ Napi::Value cpu_info(const Napi::CallbackInfo& info) {
   result.Set("physicalCores", cpu.physical_cores);
   result.Set("numaNodes", cpu.numa_nodes);
   result.Set("features", cpu_features(env));
+  const char* saved[4];
+  const size_t saved_count = saved_register_names(saved, 4);
+  Napi::Array registers = Napi::Array::New(env, saved_count);
+  for (uint32_t i = 0; i < saved_count; ++i) registers.Set(i, Napi::String::New(env, saved[i]));
+  result.Set("savedRegisters", registers);
   result.Set("hugePages", huge_pages());
   return result;
 }

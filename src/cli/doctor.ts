@@ -4,6 +4,7 @@
  */
 import os from 'node:os';
 import { binding, type NativeCpuInfo } from '../binding.js';
+import { checkIsa } from '../engine/settings.js';
 import { NearmoeError } from '../errors.js';
 import type { CliContext } from './context.js';
 import { demoModelFolder } from './demo-model.js';
@@ -22,6 +23,7 @@ export function doctorCommand(version: string, flags: DoctorFlags, context: CliC
       cpu = binding().cpuInfo();
       return `loaded, version ${binding().version()}`;
     }),
+    finding('kernels', () => kernelsText(cpu, context.env.NEARMOE_ISA ?? '')),
     finding('demo model', demoModelFolder),
   ];
   const memory = { totalBytes: os.totalmem(), freeBytes: os.freemem() };
@@ -35,6 +37,14 @@ export function doctorCommand(version: string, flags: DoctorFlags, context: CliC
     context.stdout.write(`${lines.join('\n')}\n`);
   }
   return ok ? 0 : 1;
+}
+
+/** The instruction set in use and those to choose from. Throws OptionError where a forced one cannot run. */
+function kernelsText(cpu: NativeCpuInfo | undefined, forced: string): string {
+  if (cpu === undefined) return 'not known without the addon';
+  checkIsa('', cpu, forced);
+  const why = forced === '' ? '' : ', forced by NEARMOE_ISA';
+  return `${cpu.isa}${why} (runnable: ${cpu.runnableIsas.join(', ')})`;
 }
 
 function finding(name: string, look: () => string): Finding {
@@ -54,8 +64,8 @@ function cpuLines(cpu: NativeCpuInfo): string[] {
   return [
     row('cpu', os.cpus()[0]?.model.trim() ?? 'unknown'),
     row('cores', `${cpu.physicalCores} physical, ${cpu.logicalCores} logical, ${cpu.numaNodes} NUMA nodes`),
-    row('kernels', `${cpu.isa} (runnable: ${cpu.runnableIsas.join(', ')})`),
     row('features', cpu.features.join(' ')),
+    row('os saves', cpu.savedRegisters.length > 0 ? `${cpu.savedRegisters.join(' ')} registers` : 'not told'),
     row('huge pages', cpu.hugePages),
     row('gpu', 'no CUDA lane in this build: --gpu host plays one on CPU threads'),
   ];

@@ -50,6 +50,7 @@ export function resolveSettings(options: EngineOptions, model: ModelFacts, cpu: 
   checkName('policy', policy, schedulerEntries());
   checkName('prefetch', prefetch, prefetchNames());
   checkName('cachePolicy', cachePolicy, evictionEntries());
+  checkIsa(isa, cpu);
   // No CUDA backend answers here, so 'auto' finds no GPU.
   const gpu = rest.gpu === 'auto' ? 'off' : rest.gpu;
   const gpuThreads = gpu === 'host' ? rest.gpuThreads : 0;
@@ -102,6 +103,18 @@ function contextOf(options: EngineOptions, maxPositions: number) {
   }
   const kvTokens = options.kvTokens ?? Math.max(maxContext, DEFAULT_CONTEXT);
   return { maxContext, kvBlocks: kvBlockCount(kvTokens, maxContext) };
+}
+
+/** A forced instruction set, by option or environment, must be one that this machine runs. Throws OptionError. */
+export function checkIsa(
+  isa: string,
+  cpu: Pick<NativeCpuInfo, 'runnableIsas'>,
+  forced = process.env.NEARMOE_ISA ?? '',
+): void {
+  const [name, value] = isa === '' ? ['NEARMOE_ISA', forced] : ['isa', isa];
+  if (value === '' || cpu.runnableIsas.includes(value)) return;
+  const known = cpu.runnableIsas.map((each) => `"${each}"`).join(', ');
+  throw new OptionError(name, `one of ${known} (what this machine runs)`, value);
 }
 
 /** Names are checked before anything is loaded, also where there is no GPU lane to use them. */

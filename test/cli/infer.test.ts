@@ -7,6 +7,7 @@ import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSyn
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import { binding } from '../../src/binding.js';
 
 const root = path.resolve(import.meta.dirname, '../..');
 const folder = mkdtempSync(path.join(os.tmpdir(), 'nearmoe-infer-'));
@@ -136,5 +137,44 @@ test('doctor tells what it finds, also as JSON', async () => {
   expect(rest).toMatchObject({
     node: process.version,
     cpu: { isa: expect.stringMatching(/\w/), runnableIsas: expect.arrayContaining(['scalar']) },
+  });
+});
+
+describe('NEARMOE_ISA', () => {
+  const greedy = [...story, '--temperature', '0', '--max-tokens', '8', '--json'];
+  const { runnableIsas } = binding().cpuInfo();
+
+  test.each(['scalar', 'avx2', 'avx512'])(
+    '%s computes the same tokens, or is refused by name',
+    async (isa) => {
+      const reference = JSON.parse((await infer(greedy)).stdout);
+      const { status, stdout, stderr } = await infer([...greedy], { env: { NEARMOE_ISA: isa } });
+      if (!runnableIsas.includes(isa)) {
+        expect([status, stderr]).toEqual([2, expect.stringContaining(`got "${isa}"`)]);
+        return;
+      }
+      expect(status).toBe(0);
+      expect(JSON.parse(stdout).tokenIds).toEqual(reference.tokenIds);
+      const doctor = await infer(['doctor'], { env: { NEARMOE_ISA: isa } });
+      expect(doctor.stdout).toMatch(
+        new RegExp(`^kernels +${isa}, forced by NEARMOE_ISA \\(runnable: scalar`, 'm'),
+      );
+    },
+  );
+
+  test('refuses a name that this machine cannot run, in words', async () => {
+    const { status, stderr } = await infer(greedy, { env: { NEARMOE_ISA: 'mmx' } });
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/Expected `NEARMOE_ISA` to be one of "scalar".*got "mmx"/);
+    const option = await infer([...greedy, '--isa', 'mmx']);
+    expect([option.status, option.stderr]).toEqual([
+      2,
+      expect.stringContaining('Expected `isa` to be one of'),
+    ]);
+    const doctor = await infer(['doctor'], { env: { NEARMOE_ISA: 'mmx' } });
+    expect([doctor.status, doctor.stdout]).toEqual([
+      1,
+      expect.stringMatching(/^kernels +MISSING: Expected/m),
+    ]);
   });
 });
