@@ -18,6 +18,7 @@ const parts = ['schedule', 'placement', 'model', 'trace', 'grammar', ...base];
  */
 const allowed = {
   index: ['llm', 'server', 'sim', 'engine', 'device', 'binding', ...parts],
+  adapters: ['llm', 'engine', 'grammar', ...base],
   cli: ['index', 'server', 'llm', 'sim', 'engine', 'device', 'binding', ...parts],
   server: ['llm', 'engine', 'device', 'binding', ...parts],
   llm: ['engine', 'device', 'binding', ...parts],
