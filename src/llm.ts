@@ -23,19 +23,7 @@ import {
 } from './options.js';
 
 export type { Generation, GenerationPart } from './engine/generation.js';
-export type {
-  DeviceStats,
-  ExpertStats,
-  FinishReason,
-  GenerateResult,
-  OpTimesMs,
-  PlacedBytes,
-  PlanReport,
-  RoutingRecord,
-  Timings,
-  TokenLogprob,
-  Usage,
-} from './engine/result.js';
+export type * from './engine/result.js';
 export type { EngineStats, StepTimeline, StepTotals } from './engine/stats.js';
 export type { TraceSpan } from './trace/chrome.js';
 
