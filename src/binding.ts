@@ -142,6 +142,22 @@ export interface NativeDevice {
   dispose(): void;
 }
 
+/** A GPU as its driver describes it. */
+export type NativeGpu = {
+  name: string;
+  /** 10 * major + minor */
+  computeCapability: number;
+  multiprocessors: number;
+  /** CPU and GPU share their memory: transfers hand over pointers. */
+  unifiedMemory: boolean;
+  /** CUDA version that the driver supports, 1000 * major + 10 * minor. */
+  driverVersion: number;
+  totalBytes: number;
+  freeBytes: number;
+  /** Nominal; 0 where unknown. */
+  bandwidthGBs: number;
+};
+
 export type NativeDtype = { name: string; blockCols: number; blockBytes: number; sliceCols: number };
 
 export interface NativeBinding {
@@ -168,6 +184,8 @@ export interface NativeBinding {
     cols: number,
     threads: number,
   ): Uint8Array;
+  /** The backend's usable devices, at least one. Throws ERR_GPU that says what is missing and what mends it. */
+  probeGpu(backend: 'cuda' | 'emulated'): { devices: NativeGpu[]; build: string };
   /** `cancelFlags` is backed by a SharedArrayBuffer; native keeps it alive until dispose. */
   createDevice(spec: object, options: NativeDeviceOptions, cancelFlags: Int32Array): NativeDevice;
 }

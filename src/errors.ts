@@ -19,6 +19,7 @@ export const ERROR_CODES = [
   'ERR_MEMORY',
   'ERR_OUTPUT',
   'ERR_DEVICE',
+  'ERR_GPU',
   'ERR_ADDON_LOAD',
   'ERR_DISPOSED',
   'ERR_ABORTED',
@@ -164,6 +165,13 @@ export class DeviceError extends NearmoeError {
   }
 }
 
+/** The GPU cannot be used or failed; the message names what, and the CUDA call and kernel where one failed. */
+export class GpuError extends NearmoeError {
+  constructor(message: string, details: ErrorDetails = {}) {
+    super('ERR_GPU', message, details);
+  }
+}
+
 /** The native addon could not be loaded. */
 export class AddonLoadError extends NearmoeError {
   readonly packageRoot: string;
@@ -256,6 +264,7 @@ const CLASSES: readonly { prototype: NearmoeError; name: string }[] = [
   MemoryError,
   OutputError,
   DeviceError,
+  GpuError,
   AddonLoadError,
   DisposedError,
   AbortedError,

@@ -13,6 +13,8 @@
 
 #include "../runtime/clock.h"
 #include "../runtime/cpu_topology.h"
+#include "../runtime/gpu_library.h"
+#include "args.h"
 #include "ceilings.h"
 #include "convert_rows.h"
 #include "device.h"
@@ -127,6 +129,38 @@ Napi::Value create_device(const Napi::CallbackInfo& info) {
   return state->device.New({info[0], info[1], info[2]});
 }
 
+Napi::Value probe_gpu_value(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const NmGpuBackend* backend = nullptr;
+  std::vector<NmGpuDevice> devices;
+  const std::string name = info[0].IsString() ? info[0].As<Napi::String>().Utf8Value() : "";
+  if (name != "cuda" && name != "emulated") {
+    args::fail(env, "`backend` is neither \"cuda\" nor \"emulated\"");
+    return env.Undefined();
+  }
+  Status status = open_gpu_library(name, &backend);
+  if (status.ok()) status = probe_gpu(backend, &devices);
+  if (args::throw_if_error(env, status)) return env.Undefined();
+  Napi::Array list = Napi::Array::New(env, devices.size());
+  for (uint32_t i = 0; i < devices.size(); ++i) {
+    const NmGpuDevice& device = devices[i];
+    Napi::Object entry = Napi::Object::New(env);
+    entry.Set("name", Napi::String::New(env, device.name));
+    entry.Set("computeCapability", device.compute_capability);
+    entry.Set("multiprocessors", device.multiprocessors);
+    entry.Set("unifiedMemory", Napi::Boolean::New(env, device.unified_memory != 0));
+    entry.Set("driverVersion", device.driver_version);
+    entry.Set("totalBytes", static_cast<double>(device.total_bytes));
+    entry.Set("freeBytes", static_cast<double>(device.free_bytes));
+    entry.Set("bandwidthGBs", device.bandwidth_gbs);
+    list.Set(i, entry);
+  }
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("devices", list);
+  result.Set("build", Napi::String::New(env, backend->build));
+  return result;
+}
+
 Napi::Value now(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), now_us()); }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
@@ -138,6 +172,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("timedOps", Napi::Function::New(env, timed_ops, "timedOps"));
   exports.Set("dtypes", Napi::Function::New(env, dtypes, "dtypes"));
   exports.Set("cpuInfo", Napi::Function::New(env, cpu_info, "cpuInfo"));
+  exports.Set("probeGpu", Napi::Function::New(env, probe_gpu_value, "probeGpu"));
   exports.Set("createDevice", Napi::Function::New(env, create_device, "createDevice"));
   exports.Set("measureCeiling", Napi::Function::New(env, measure_ceiling_value, "measureCeiling"));
   exports.Set("packedLayout", Napi::Function::New(env, packed_layout_value, "packedLayout"));

@@ -81,6 +81,7 @@ Status make_compute_device(ModelSpec spec, DeviceOptions options, const std::ato
         std::make_unique<ComputeDevice>(std::move(spec), std::move(options), cancel_flags, cancel_slots);
     return {};
   }
+  options.lookahead = false;  // the backend has no guesses to give
   const NmGpuBackend* backend = nullptr;
   if (Status s = open_gpu_library(options.gpu_backend, &backend); !s.ok()) return s;
   std::vector<NmGpuDevice> devices;

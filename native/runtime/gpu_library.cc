@@ -1,6 +1,7 @@
 #include "gpu_library.h"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include <cstdlib>
 
@@ -32,8 +33,12 @@ Status open_gpu_library(const std::string& name, const NmGpuBackend** backend) {
   if (library == nullptr) {
     const char* why = dlerror();
     const std::string build = name == "cuda" ? "npm run build:cuda" : "npm run build:native -- --tests";
-    return unavailable("the GPU library cannot be loaded (" + std::string(why != nullptr ? why : path) +
-                       "): build it with `" + build + "`, or name its folder in NEARMOE_GPU_LIBRARY_PATH");
+    const bool there = access(path.c_str(), F_OK) == 0;
+    const std::string what =
+        there ? "cannot be loaded (" + std::string(why != nullptr ? why : "no reason given") + ")"
+              : "is not in " + folder();
+    return unavailable(file + " " + what + ": build it with `" + build +
+                       "`, or name its folder in NEARMOE_GPU_LIBRARY_PATH");
   }
   const auto open = reinterpret_cast<NmGpuOpen>(dlsym(library, "nm_gpu_open"));
   const NmGpuBackend* table = open != nullptr ? open(NM_GPU_ABI) : nullptr;

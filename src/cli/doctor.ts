@@ -4,6 +4,7 @@
  */
 import os from 'node:os';
 import { binding, type NativeCpuInfo } from '../binding.js';
+import { type GpuProbe, probeGpu } from '../device/gpu.js';
 import { checkIsa } from '../engine/settings.js';
 import { NearmoeError } from '../errors.js';
 import type { CliContext } from './context.js';
@@ -17,10 +18,12 @@ type Finding = { name: string; ok: boolean; text: string; hint: string };
 /** Runs the command; resolves to 0 where everything that nearmoe needs is there, else 1. */
 export function doctorCommand(version: string, flags: DoctorFlags, context: CliContext): number {
   let cpu: NativeCpuInfo | undefined;
+  let gpu: GpuProbe | undefined;
   const findings = [
     finding('node', () => `${process.version} on ${process.platform}-${process.arch}, nearmoe ${version}`),
     finding('addon', () => {
       cpu = binding().cpuInfo();
+      gpu = probeGpu('cuda');
       return `loaded, version ${binding().version()}`;
     }),
     finding('kernels', () => kernelsText(cpu, context.env.NEARMOE_ISA ?? '')),
@@ -30,10 +33,15 @@ export function doctorCommand(version: string, flags: DoctorFlags, context: CliC
   const ok = findings.every((entry) => entry.ok);
   if (flags.json) {
     context.stdout.write(
-      `${JSON.stringify({ ok, version, node: process.version, findings, cpu, memory })}\n`,
+      `${JSON.stringify({ ok, version, node: process.version, findings, cpu, gpu, memory })}\n`,
     );
   } else {
-    const lines = [...findings.flatMap(findingLines), ...(cpu ? cpuLines(cpu) : []), memoryLine(memory)];
+    const lines = [
+      ...findings.flatMap(findingLines),
+      ...(cpu ? cpuLines(cpu) : []),
+      ...(gpu ? gpuLines(gpu) : []),
+      memoryLine(memory),
+    ];
     context.stdout.write(`${lines.join('\n')}\n`);
   }
   return ok ? 0 : 1;
@@ -67,7 +75,20 @@ function cpuLines(cpu: NativeCpuInfo): string[] {
     row('features', cpu.features.join(' ')),
     row('os saves', cpu.savedRegisters.length > 0 ? `${cpu.savedRegisters.join(' ')} registers` : 'not told'),
     row('huge pages', cpu.hugePages),
-    row('gpu', 'no CUDA lane in this build: --gpu host plays one on CPU threads'),
+  ];
+}
+
+function gpuLines(gpu: GpuProbe): string[] {
+  if ('reason' in gpu) {
+    return [row('gpu', `none: ${gpu.reason}`), row('', '--gpu host plays one on CPU threads')];
+  }
+  return [
+    ...gpu.devices.map((device) => {
+      const { name, computeCapability, totalBytes, freeBytes, unifiedMemory } = device;
+      const memory = `${formatBytes(totalBytes)}${unifiedMemory ? ' shared with the CPU' : ''}, ${formatBytes(freeBytes)} free`;
+      return row('gpu', `${name}, compute capability ${(computeCapability / 10).toFixed(1)}, ${memory}`);
+    }),
+    row('gpu library', gpu.build),
   ];
 }
 

@@ -54,7 +54,7 @@ export function addLoadFlags(command: Command): Command {
     .option('--units <n>', 'NDP units (default: one per physical core)', numeric('units'))
     .option('--threads-per-unit <n>', 'compute threads of each unit', numeric('threadsPerUnit'))
     .option('--tp-degree <n>', 'units that one expert is cut over (default: all)', numeric('tpDegree'))
-    .option('--gpu <kind>', 'GPU lane: auto, host or off (default: auto)')
+    .option('--gpu <kind>', 'GPU: auto, cuda, host, emulated or off (default: auto)')
     .option('--gpu-threads <n>', 'threads of the host GPU lane (default: 1)', numeric('gpuThreads'))
     .option('--vram <size>', 'GPU memory for experts, such as 512MB')
     .option('--transfer-bandwidth <GB/s>', 'of the host GPU lane', numeric('transferBandwidthGBs'))

@@ -11,7 +11,7 @@ import {
   OBSERVATION_HEAD,
   TRACE_COLUMNS,
 } from '../binding.js';
-import { DeviceError, DisposedError } from '../errors.js';
+import { DeviceError, DisposedError, GpuError } from '../errors.js';
 import type { ModelSpec } from '../model/model-spec.js';
 import {
   type Device,
@@ -44,7 +44,9 @@ export interface LoadableDevice extends Device {
   finishLoad(): { denseBytes: number; expertBytes: number; expertSlabBytes: number };
   /** Memory for the KV cache and, with a GPU lane, VRAM slots. Call once, after finishLoad. Returns KV bytes. */
   allocate(kvBlocks: number, expertSlots: number): number;
-  /** Microseconds per expert with `tokens` tokens, on the GPU lane or on its NDP group (gpu 'host' only). */
+  /** Ends what there is and begins again with other options: nothing is loaded then. */
+  restart(options: NativeDeviceOptions): void;
+  /** Microseconds per expert with `tokens` tokens, on the GPU lane or on its NDP group (with a GPU lane only). */
   measureExperts(onGpu: boolean, tokens: number): number;
   /** Microseconds of one expert's transfer; needs at least one VRAM slot. */
   measureTransfer(): number;
@@ -63,6 +65,7 @@ class HostDevice implements LoadableDevice {
   #native: NativeDevice | undefined;
   #spec: ModelSpec;
   #options: NativeDeviceOptions;
+  #cancelFlags: Int32Array;
   #views: NativeLoadResult | undefined;
   #info: DeviceInfo;
   #moeLayers: number[];
@@ -76,24 +79,21 @@ class HostDevice implements LoadableDevice {
 
   constructor(spec: ModelSpec, options: NativeDeviceOptions, cancelFlags: Int32Array) {
     this.#spec = spec;
-    this.#options = options;
+    this.#cancelFlags = cancelFlags;
     this.#moeLayers = spec.layers.flatMap(({ ffn }, layer) => (ffn.kind === 'moe' ? [layer] : []));
     const experts = spec.layers.map(({ ffn }) => (ffn.kind === 'moe' ? ffn.numExperts : 0));
     this.#guess = new GuessRanking(Math.max(0, ...experts));
-    const native = asDeviceError(() => binding().createDevice(spec, options, cancelFlags));
+    this.#options = options;
+    this.#native = asDeviceError(() => binding().createDevice(spec, options, cancelFlags));
+    this.#info = infoOf(options, this.#native.isa());
+  }
+
+  restart(options: NativeDeviceOptions): void {
+    this.dispose();
+    this.#options = options;
+    const native = asDeviceError(() => binding().createDevice(this.#spec, options, this.#cancelFlags));
     this.#native = native;
-    const { units, threadsPerUnit, tpDegree, gpu, transferBandwidthGBs } = options;
-    this.#info = {
-      units,
-      threadsPerUnit,
-      tpDegree,
-      ndpGroups: Math.ceil(units / tpDegree),
-      gpu,
-      expertSlots: 0,
-      expertBytes: 0,
-      transferBandwidthGBs: transferBandwidthGBs > 0 ? transferBandwidthGBs : Number.POSITIVE_INFINITY,
-      isa: native.isa(),
-    };
+    this.#info = infoOf(options, native.isa());
   }
 
   get info(): DeviceInfo {
@@ -274,11 +274,29 @@ class HostDevice implements LoadableDevice {
   }
 }
 
-/** Native errors carry a code; people get a DeviceError with the native message. */
+function infoOf(options: NativeDeviceOptions, isa: string): DeviceInfo {
+  const { units, threadsPerUnit, tpDegree, gpu, transferBandwidthGBs } = options;
+  return {
+    units,
+    threadsPerUnit,
+    tpDegree,
+    ndpGroups: Math.ceil(units / tpDegree),
+    gpu,
+    expertSlots: 0,
+    expertBytes: 0,
+    transferBandwidthGBs: transferBandwidthGBs > 0 ? transferBandwidthGBs : Number.POSITIVE_INFINITY,
+    isa,
+  };
+}
+
+/** Native errors carry a code; people get a DeviceError or GpuError with the native message. */
 function asDeviceError<T>(call: () => T): T {
   try {
     return call();
   } catch (cause) {
+    if (cause instanceof Error && 'code' in cause && cause.code === 'ERR_GPU') {
+      throw new GpuError(cause.message, { cause });
+    }
     if (cause instanceof Error && 'code' in cause && !(cause instanceof DeviceError)) {
       throw new DeviceError(`${cause.message} (${String(cause.code)})`, { cause });
     }

@@ -46,12 +46,8 @@ export class Batcher {
     this.#prefixes = new PrefixReuse(blocks, limits.prefixCache);
   }
 
-  get waitingCount(): number {
-    return this.#waiting.length;
-  }
-
-  get runningCount(): number {
-    return this.#running.length;
+  get counts() {
+    return { running: this.#running.length, waiting: this.#waiting.length };
   }
 
   add(sequence: Sequence): void {
@@ -100,6 +96,12 @@ export class Batcher {
   /** The step was computed: its tokens are in the KV cache now. */
   advance(entries: readonly StepEntry[]): void {
     for (const { sequence, count } of entries) this.#prefixes.advance(sequence, count);
+  }
+
+  /** The KV cache was lost: every sequence is computed anew, in the order in which they came. */
+  recomputeAll(): void {
+    for (const sequence of this.#running.slice().reverse()) this.#preempt(sequence);
+    this.#blocks.forget();
   }
 
   /** Lets waiting sequences in, in order. Those whose reader lags neither count nor keep their blocks from others. */

@@ -10,7 +10,7 @@ import type { ResponseFormat } from '../grammar/response-format.js';
 import type { RequestOptions } from '../options.js';
 import { Batcher, type BatchLimits, type StepEntry } from './batcher.js';
 import type { Forward, StepOutput } from './forward.js';
-import { blocksFor, KV_BLOCK_TOKENS, KvBlocks } from './kv-blocks.js';
+import { KV_BLOCK_TOKENS, KvBlocks } from './kv-blocks.js';
 import { type StepPart, UNREAD_PARTS } from './messages.js';
 import { Request, type TextStream } from './request.js';
 import { checkBias, checkPrompt, requestParams } from './request-params.js';
@@ -40,6 +40,8 @@ export type EngineParts = {
   tokenBytes: (tokenId: number) => Uint8Array;
   /** Holds an answer to a form; `continuation` as in textStream. Throws OptionError. */
   constrain: (format: ResponseFormat, continuation: boolean) => Constraint | undefined;
+  /** Where the device has a GPU (recovery.ts): goes on after its failure. False: some other failure. */
+  recover?: (error: unknown, batcher: Batcher, engine: Engine) => boolean;
   /** One flag per slot; other than 0: cancelled. */
   cancelFlags: Int32Array;
   /** Left out where nobody watches. */
@@ -74,9 +76,8 @@ export class Engine {
 
   /** Requests and KV blocks at this moment. */
   get state(): Pick<EngineStats, 'requests' | 'kvBlocks'> {
-    const { runningCount: running, waitingCount: waiting } = this.#batcher;
     const { total, freeCount: free } = this.#blocks;
-    return { requests: { running, waiting }, kvBlocks: { total, free, tokensPerBlock: KV_BLOCK_TOKENS } };
+    return { requests: this.#batcher.counts, kvBlocks: { total, free, tokensPerBlock: KV_BLOCK_TOKENS } };
   }
 
   /** Takes a request in. Throws PromptError, OptionError. */
@@ -144,7 +145,7 @@ export class Engine {
       if (output.status === 'aborted') this.#requireFlagged(entries);
       else this.#complete(entries, output, startUs);
     } catch (error) {
-      this.#fail(entries, error);
+      if (!this.#parts.recover?.(error, this.#batcher, this)) this.#fail(entries, error);
     }
     return true;
   }
@@ -286,9 +287,4 @@ export class Engine {
     if (telemetry?.wantsSpans)
       telemetry.addSpans({ startUs, endUs: device.nowUs(), sequences: requests.length }, events);
   }
-}
-
-/** KV blocks for `kvTokens` positions, at least enough for one sequence of `maxContext`. */
-export function kvBlockCount(kvTokens: number, maxContext: number): number {
-  return Math.max(blocksFor(kvTokens), blocksFor(maxContext));
 }

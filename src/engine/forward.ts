@@ -20,17 +20,17 @@ export type StepOutput = {
 
 export class Forward {
   readonly moeLayers: readonly number[];
+  /** There exactly where the device has a GPU lane; recovery.ts takes it away with the GPU. */
+  planner: Planner | undefined;
   #device: Device;
   #ropes: readonly Rope[];
-  #planner: Planner | undefined;
   #layerCount: number;
   #work: ReturnType<typeof createLayerWork>;
 
-  /** `planner` is given exactly where the device has a GPU lane. */
   constructor(device: Device, spec: ModelSpec, ropes: readonly Rope[], planner: Planner | undefined) {
+    this.planner = planner;
     this.#device = device;
     this.#ropes = ropes;
-    this.#planner = planner;
     this.#layerCount = spec.layers.length;
     this.moeLayers = spec.layers.flatMap(({ ffn }, layer) => (ffn.kind === 'moe' ? [layer] : []));
     const expertCounts = spec.layers.map(({ ffn }) => (ffn.kind === 'moe' ? ffn.numExperts : 0));
@@ -42,11 +42,10 @@ export class Forward {
     const device = this.#device;
     const costs = noCosts(device.info.units);
     const startUs = device.nowUs();
-    const countsBefore = this.#planner && { ...this.#planner.cache.stats };
+    const countsBefore = this.planner && { ...this.planner.cache.stats };
     device.beginStep({ sequences: entries.map((entry) => this.#part(entry)) });
-    let status: StepStatus = 'done';
-    if (this.#planner) status = this.#runPlanned(this.#planner, costs);
-    else device.submitLayers(0, this.#layerCount);
+    let status: StepStatus = this.planner ? this.#runPlanned(this.planner, costs) : 'done';
+    if (!this.planner) device.submitLayers(0, this.#layerCount);
     let output: { rows: number; logits: Float32Array } = { rows: 0, logits: new Float32Array(0) };
     if (status === 'done') {
       const result = device.runLogits();
@@ -56,9 +55,9 @@ export class Forward {
     if (status === 'done') {
       const observations = device.observations();
       addObservations(costs, observations, device.opTimesUs());
-      this.#planner?.observe(observations);
+      this.planner?.observe(observations);
     }
-    if (this.#planner && countsBefore) setExpertCounts(costs, countsBefore, this.#planner.cache.stats);
+    if (this.planner && countsBefore) setExpertCounts(costs, countsBefore, this.planner.cache.stats);
     else if (status === 'done') this.#countExperts(costs);
     costs.steps = 1;
     costs.stepUs = device.nowUs() - startUs;

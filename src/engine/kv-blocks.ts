@@ -14,6 +14,11 @@ export function blocksFor(tokens: number): number {
   return Math.ceil(tokens / KV_BLOCK_TOKENS);
 }
 
+/** KV blocks for `kvTokens` positions, at least enough for one sequence of `maxContext`. */
+export function kvBlockCount(kvTokens: number, maxContext: number): number {
+  return Math.max(blocksFor(kvTokens), blocksFor(maxContext));
+}
+
 export class KvBlocks {
   readonly total: number;
   #free: number[];
@@ -75,6 +80,14 @@ export class KvBlocks {
       if (this.#keyOfBlock.has(block)) this.#idle.add(block);
       else this.#free.push(block);
     }
+  }
+
+  /** What blocks hold was lost: nobody may take over a published one. */
+  forget(): void {
+    this.#free.push(...this.#idle);
+    this.#idle.clear();
+    this.#blockOfKey.clear();
+    this.#keyOfBlock.clear();
   }
 
   /** Blocks that releasing all of these lists would free: those without users outside of them. */

@@ -4,13 +4,20 @@
  * cancel flag. Whatever fails on the way frees what was taken.
  */
 import { binding, type NativeDeviceOptions } from '../binding.js';
+import { resolveGpu } from '../device/gpu.js';
 import { createNativeDevice, type LoadableDevice } from '../device/native.js';
+import { GpuError } from '../errors.js';
 import { Constraints } from '../grammar/constraint.js';
-import type { ModelSpec } from '../model/model-spec.js';
 import { type OpenedModel, openModel } from '../model/open-model.js';
 import { Rope } from '../model/rope.js';
 import { toolCallStyle } from '../model/tool-call-style.js';
-import type { ChatMessage, ChatTemplateOptions, EngineOptions, LoadProgress } from '../options.js';
+import {
+  type ChatMessage,
+  type ChatTemplateOptions,
+  type EngineOptions,
+  LOAD_DEFAULTS,
+  type LoadProgress,
+} from '../options.js';
 import { type PlacedBytes, placedBytes, slotCount } from '../placement/placement.js';
 import type { Planner } from '../schedule/planner.js';
 import { maxLogitRows } from './batcher.js';
@@ -23,12 +30,13 @@ import { ENGINE_SLOT } from './messages.js';
 import { type ModelFacts, modelFacts } from './model-facts.js';
 import { planReport } from './plan-report.js';
 import { createPlanner, moeShape } from './planning.js';
+import { gpuRecovery } from './recovery.js';
 import { RepackCache } from './repack-cache.js';
 import type { PlanReport } from './result.js';
-import { resolveSettings, type Settings } from './settings.js';
+import { resolveSettings, type Settings, withoutGpu } from './settings.js';
 import type { EngineStats } from './stats.js';
 import { Telemetry } from './telemetry.js';
-import { kvBytes, type WeightFacts, weightFacts } from './weight-facts.js';
+import { estimatedParts, type WeightFacts, weightFacts } from './weight-facts.js';
 
 export type LoadedModel = {
   engine: Engine;
@@ -45,79 +53,154 @@ export type LoadedModel = {
 
 export type LoadEvents = EngineEvents & { progress(progress: LoadProgress): void };
 
-/** Throws OptionError, ModelFormatError, TokenizerError, MemoryError, AddonLoadError, DeviceError, AbortedError. */
+/** Throws OptionError, ModelFormatError, TokenizerError, MemoryError, AddonLoadError, DeviceError, GpuError, AbortedError. */
 export function loadModel(options: EngineOptions, cancelFlags: Int32Array, events: LoadEvents): LoadedModel {
   events.progress({ phase: 'open', doneBytes: 0, totalBytes: 0 });
   const opened = openModel(options.model, options.quantize);
   const facts = weightFacts(opened);
-  const settings = resolveSettings(options, { spec: opened.spec, ...facts }, binding().cpuInfo());
-  checkMemory(estimate(opened.spec, settings, facts), availableBytes(), options.model);
+  const gpu = resolveGpu(options.gpu ?? LOAD_DEFAULTS.gpu);
+  const model = { spec: opened.spec, ...facts };
+  const settings = resolveSettings({ ...options, gpu }, model, binding().cpuInfo());
+  checkMemory(estimatedParts(opened.spec, settings, facts), availableBytes(), options.model);
   const device = createNativeDevice(opened.spec, nativeOptions(settings, facts), cancelFlags);
+  const loading = new Loading(device, opened, settings, facts, cancelFlags, events);
   try {
-    return loadInto(device, opened, settings, facts, cancelFlags, events, options.repackCache);
+    return loading.run(options);
   } catch (error) {
     device.dispose();
     throw error;
   }
 }
 
-function loadInto(
-  device: LoadableDevice,
-  opened: OpenedModel,
-  settings: Settings,
-  facts: WeightFacts,
-  cancelFlags: Int32Array,
-  events: LoadEvents,
-  repackCache: string | undefined,
-): LoadedModel {
-  let totalBytes = 0;
-  const progress = (doneBytes: number, ofBytes: number) => {
-    totalBytes = ofBytes;
-    events.progress({ phase: 'weights', doneBytes, totalBytes });
-  };
-  const isCancelled = () => Atomics.load(cancelFlags, ENGINE_SLOT) !== 0;
-  const cache = repackCache === undefined ? undefined : new RepackCache(repackCache, opened, settings, facts);
-  const warn = (warning: string) =>
-    events.progress({ phase: 'cache', doneBytes: totalBytes, totalBytes, warning });
-  const isMapped = cache?.restore(device.arenas(), warn) ?? false;
-  const memory = fillDevice(device, opened, settings, facts, progress, isCancelled);
-  if (!isMapped) {
-    if (cache) events.progress({ phase: 'cache', doneBytes: totalBytes, totalBytes });
-    cache?.write(device.arenas(), isCancelled, warn);
+/** One device being filled and what is known about it; also fills it anew without a GPU that failed. */
+class Loading {
+  #planner: Planner | undefined;
+  #memory: PlacedBytes[] = [];
+  #warnings: string[] = [];
+  #isCancelled = () => Atomics.load(this.cancelFlags, ENGINE_SLOT) !== 0;
+  #totalBytes = 0;
+
+  constructor(
+    private readonly device: LoadableDevice,
+    private readonly opened: OpenedModel,
+    private settings: Settings,
+    private readonly facts: WeightFacts,
+    private readonly cancelFlags: Int32Array,
+    private readonly events: LoadEvents,
+  ) {}
+
+  /** With gpu 'auto', a GPU that cannot take this model is left aside. */
+  run({ gpu: asked = LOAD_DEFAULTS.gpu, repackCache }: EngineOptions): LoadedModel {
+    const { device, opened, cancelFlags, events } = this;
+    try {
+      this.#fillThroughCache(repackCache);
+      this.#calibrate();
+    } catch (error) {
+      if (!(error instanceof GpuError) || asked !== 'auto') throw error;
+      this.#restartWithoutGpu(error);
+    }
+    const { layers, numExperts } = moeShape(opened.spec);
+    const { units, gpu } = device.info;
+    const telemetry = new Telemetry(layers, numExperts, units, gpu !== 'off', device.nowUs());
+    const engine = createEngine(device, opened, this.settings, this.#planner, cancelFlags, events, {
+      telemetry,
+      restart: isGpu(gpu) ? (failure) => this.#restartWithoutGpu(failure) : undefined,
+    });
+    this.#tell('ready');
+    const { tokenizer, chatTemplate } = opened;
+    return {
+      engine,
+      stats: (timeline) => ({
+        ...telemetry.snapshot(device.nowUs(), timeline),
+        ...engine.state,
+        residents: this.#planner?.cache.residents() ?? [],
+      }),
+      report: () => this.#report(),
+      facts: () => modelFacts(opened),
+      encode: (text) => Int32Array.from(tokenizer.encode(text)),
+      encodeChat: (messages, { tools, variables }) => {
+        const text = chatTemplate.render({ messages, tools, variables });
+        // The template writes the special tokens itself.
+        return Int32Array.from(tokenizer.encode(text, { addSpecialTokens: false }));
+      },
+      dispose: () => device.dispose(),
+    };
   }
-  let planner: Planner | undefined;
-  if (settings.gpu !== 'off') {
-    events.progress({ phase: 'calibrate', doneBytes: totalBytes, totalBytes });
+
+  #report(): PlanReport {
+    const { opened, settings, device } = this;
+    const toolCalls = toolCallStyle(opened.chatTemplate.texts);
+    return planReport(
+      opened.spec,
+      settings,
+      device.info,
+      this.#memory,
+      this.#planner,
+      toolCalls,
+      this.#warnings,
+    );
+  }
+
+  #fillThroughCache(folder: string | undefined): void {
+    const { device, opened, settings, facts } = this;
+    const tell = (warning?: string) => this.#tell('cache', warning);
+    const isKept = folder !== undefined && !isGpu(settings.gpu);
+    if (folder !== undefined && !isKept)
+      tell('with a GPU the packed weights are not kept: its part of them leaves our memory');
+    const cache = isKept ? new RepackCache(folder, opened, settings, facts) : undefined;
+    const isMapped = cache?.restore(device.arenas(), tell) ?? false;
+    this.#fill();
+    if (isMapped) return;
+    if (cache) tell();
+    cache?.write(device.arenas(), this.#isCancelled, tell);
+  }
+
+  #fill(): void {
+    const { device, opened, settings, facts } = this;
+    const progress = (doneBytes: number, totalBytes: number) => {
+      this.#totalBytes = totalBytes;
+      this.events.progress({ phase: 'weights', doneBytes, totalBytes });
+    };
+    const { memory, missingSlots } = fillDevice(device, opened, settings, facts, progress, this.#isCancelled);
+    this.#memory = memory;
+    const { expertSlots } = device.info;
+    if (missingSlots > 0)
+      this.#warn(
+        `The GPU's memory holds ${expertSlots} experts, not the ${expertSlots + missingSlots} asked for.`,
+      );
+  }
+
+  #calibrate(): void {
+    const { device, opened, settings } = this;
+    if (settings.gpu === 'off') return;
+    this.#tell('calibrate');
     const profile = calibrate(device, device.info, settings.maxBatchTokens);
-    planner = createPlanner(device.info, opened.spec, settings, profile);
+    this.#planner = createPlanner(device.info, opened.spec, settings, profile);
   }
-  const { layers, numExperts } = moeShape(opened.spec);
-  const { units, gpu } = device.info;
-  const telemetry = new Telemetry(layers, numExperts, units, gpu !== 'off', device.nowUs());
-  const engine = createEngine(device, opened, settings, planner, cancelFlags, events, telemetry);
-  events.progress({ phase: 'ready', doneBytes: totalBytes, totalBytes });
-  const { tokenizer, chatTemplate } = opened;
-  return {
-    engine,
-    stats: (timeline) => ({
-      ...telemetry.snapshot(device.nowUs(), timeline),
-      ...engine.state,
-      residents: planner?.cache.residents() ?? [],
-    }),
-    report: () =>
-      planReport(opened.spec, settings, device.info, memory, planner, toolCallStyle(chatTemplate.texts)),
-    facts: () => modelFacts(opened),
-    encode: (text) => Int32Array.from(tokenizer.encode(text)),
-    encodeChat: (messages, { tools, variables }) => {
-      const text = chatTemplate.render({ messages, tools, variables });
-      // The template writes the special tokens itself.
-      return Int32Array.from(tokenizer.encode(text, { addSpecialTokens: false }));
-    },
-    dispose: () => device.dispose(),
-  };
+
+  #restartWithoutGpu(failure: GpuError): void {
+    this.#warn(`Going on without a GPU, on the NDP units alone: ${failure.message}`);
+    this.settings = withoutGpu(this.settings);
+    this.#planner = undefined;
+    this.device.restart(nativeOptions(this.settings, this.facts));
+    this.#fill();
+  }
+
+  #warn(text: string): void {
+    this.#warnings.push(text);
+    this.#tell('weights', text);
+  }
+
+  #tell(phase: LoadProgress['phase'], warning?: string): void {
+    this.events.progress({ phase, doneBytes: this.#totalBytes, totalBytes: this.#totalBytes, warning });
+  }
 }
 
-/** Weights, KV cache and VRAM slots; tells where their bytes lie. */
+function isGpu(gpu: PlanReport['gpu']): boolean {
+  return gpu === 'cuda' || gpu === 'emulated';
+}
+
+/** Weights, KV cache and VRAM slots; tells where their bytes lie, and how many of the slots asked for there are not. */
 export function fillDevice(
   device: LoadableDevice,
   opened: OpenedModel,
@@ -125,14 +208,19 @@ export function fillDevice(
   facts: WeightFacts,
   progress: (doneBytes: number, totalBytes: number) => void,
   isCancelled: () => boolean,
-): PlacedBytes[] {
+): { memory: PlacedBytes[]; missingSlots: number } {
   loadWeights(opened, device, progress, isCancelled);
   const held = device.finishLoad();
   const slots = slotCount(settings.vramBytes, held.expertSlabBytes, facts.experts);
   const kv = device.allocate(settings.kvBlocks, slots);
-  const bytes = { ...held, kvBytes: kv, slotBytes: slots * held.expertSlabBytes };
-  return placedBytes(device.info, facts.expertsPerLayer, bytes);
+  const { expertSlots } = device.info;
+  const bytes = { ...held, kvBytes: kv, slotBytes: expertSlots * held.expertSlabBytes };
+  const missingSlots = device.info.gpu === 'off' ? 0 : slots - expertSlots;
+  return { memory: placedBytes(device.info, facts.expertsPerLayer, bytes), missingSlots };
 }
+
+/** `restart` where the device has a GPU that may fail (recovery.ts). */
+type EngineExtras = { telemetry?: Telemetry; restart?: (failure: GpuError) => void };
 
 export function createEngine(
   device: LoadableDevice,
@@ -141,7 +229,7 @@ export function createEngine(
   planner: Planner | undefined,
   cancelFlags: Int32Array,
   events: EngineEvents,
-  telemetry?: Telemetry,
+  { telemetry, restart }: EngineExtras = {},
 ): Engine {
   const ropes = spec.ropes.map((rope) => new Rope(rope));
   const constraints = new Constraints({
@@ -150,13 +238,14 @@ export function createEngine(
     bytesOf: (id) => (tokenizer.isSpecial(id) ? new Uint8Array(0) : tokenizer.tokenBytes(id)),
     droppedSpaces: tokenizer.droppedSpaces,
   });
+  const forward = new Forward(device, spec, ropes, planner);
   const dependsOnLength = ropes.some((rope) => rope.dependsOnLength);
   const { numExperts, topK } = moeShape(spec);
   const { maxContext, kvBlocks, maxBatchTokens, maxSequences } = settings;
   return new Engine(
     {
       device,
-      forward: new Forward(device, spec, ropes, planner),
+      forward,
       vocabSize: spec.vocabSize,
       numExperts,
       topK,
@@ -176,19 +265,9 @@ export function createEngine(
       constrain: (format, continuation) => constraints.create(format, continuation),
       cancelFlags,
       telemetry,
+      recover: restart && gpuRecovery(forward, restart),
     },
     events,
-  );
-}
-
-function estimate(spec: ModelSpec, settings: Settings, facts: WeightFacts) {
-  const { units, tpDegree, gpu } = settings;
-  const slots = slotCount(settings.vramBytes, facts.slabBytes, facts.experts);
-  const bytes = { ...facts, kvBytes: kvBytes(spec, settings), slotBytes: slots * facts.slabBytes };
-  return placedBytes(
-    { units, tpDegree, gpu, ndpGroups: Math.ceil(units / tpDegree) },
-    facts.expertsPerLayer,
-    bytes,
   );
 }
 

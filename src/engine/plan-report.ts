@@ -18,6 +18,7 @@ export function planReport(
   memory: PlacedBytes[],
   planner: Planner | undefined,
   toolCalls: ToolCallStyle | undefined,
+  warnings: readonly string[] = [],
 ): PlanReport {
   const { layers, numExperts, topK } = moeShape(spec);
   const { units, threadsPerUnit, tpDegree, ndpGroups, gpu, isa, expertSlots, expertBytes } = info;
@@ -46,6 +47,7 @@ export function planReport(
     expertBytes,
     residents: planner?.cache.residents() ?? [],
     reasons: reasons(settings, info, layers.length * numExperts, planner),
+    warnings: [...warnings],
   };
 }
 

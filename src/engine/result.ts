@@ -150,4 +150,6 @@ export type PlanReport = {
   residents: { layer: number; expert: number }[];
   /** One sentence per decision. */
   reasons: string[];
+  /** What was asked for and is not so: experts that do not fit the VRAM, a GPU that failed. */
+  warnings: string[];
 };

@@ -9,7 +9,7 @@ import { sizeBytes } from '../options/size-bytes.js';
 import { type EngineOptions, type KvDtype, LOAD_DEFAULTS } from '../options.js';
 import { evictionEntries } from '../placement/eviction.js';
 import { prefetchNames, schedulerEntries } from '../schedule/registry.js';
-import { kvBlockCount } from './engine.js';
+import { kvBlockCount } from './kv-blocks.js';
 
 export type Settings = {
   units: number;
@@ -40,7 +40,12 @@ const DEFAULT_CONTEXT = 8192;
 /** More than any box has, less than what would exhaust the system. */
 const MAX_THREADS = 1024;
 
-/** Throws OptionError. */
+/** The same without a GPU, on the same units. */
+export function withoutGpu(settings: Settings): Settings {
+  return { ...settings, gpu: 'off', gpuThreads: 0, vramBytes: 0 };
+}
+
+/** Throws OptionError. Option `gpu` was settled before (device/gpu.ts): 'auto' found none. */
 export function resolveSettings(options: EngineOptions, model: ModelFacts, cpu: NativeCpuInfo): Settings {
   const given = Object.entries(options).filter(([, value]) => value !== undefined);
   const { policy, prefetch, cachePolicy, maxBatchTokens, prefixCache, pinThreads, isa, ...rest } = {
@@ -51,7 +56,6 @@ export function resolveSettings(options: EngineOptions, model: ModelFacts, cpu: 
   checkName('prefetch', prefetch, prefetchNames());
   checkName('cachePolicy', cachePolicy, evictionEntries());
   checkIsa(isa, cpu);
-  // No CUDA backend answers here, so 'auto' finds no GPU.
   const gpu = rest.gpu === 'auto' ? 'off' : rest.gpu;
   const gpuThreads = gpu === 'host' ? rest.gpuThreads : 0;
   const cores = Math.max(1, cpu.physicalCores - gpuThreads);
@@ -69,7 +73,7 @@ export function resolveSettings(options: EngineOptions, model: ModelFacts, cpu: 
     tpDegree,
     gpu,
     gpuThreads,
-    vramBytes: gpu === 'off' ? 0 : (sizeBytes(rest.vram) ?? Math.ceil(model.expertBytes / 4)),
+    vramBytes: gpu === 'off' ? 0 : (sizeBytes(rest.vram) ?? defaultVram(gpu, model)),
     transferBandwidthGBs: rest.transferBandwidthGBs ?? Infinity,
     policy,
     prefetch,
@@ -82,6 +86,11 @@ export function resolveSettings(options: EngineOptions, model: ModelFacts, cpu: 
     pinThreads,
     isa,
   };
+}
+
+/** A GPU's memory is there for experts, as far as it reaches; where the host plays one, a quarter of them. */
+function defaultVram(gpu: Settings['gpu'], { expertBytes }: ModelFacts): number {
+  return gpu === 'cuda' ? expertBytes : Math.ceil(expertBytes / 4);
 }
 
 /** Dynamic scaling is meant to run beyond the length that the config names, up to its factor. */

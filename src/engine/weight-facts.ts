@@ -8,6 +8,7 @@ import { kvValuesPerToken } from '../model/kv-shape.js';
 import type { ModelSpec, WeightRole } from '../model/model-spec.js';
 import type { OpenedModel } from '../model/open-model.js';
 import { heldDtype } from '../model/quantize-weights.js';
+import { placedBytes, slotCount } from '../placement/placement.js';
 import { KV_BLOCK_TOKENS } from './kv-blocks.js';
 import { moeShape } from './planning.js';
 import type { Settings } from './settings.js';
@@ -76,4 +77,19 @@ export function kvBytes(spec: ModelSpec, settings: Pick<Settings, 'kvDtype' | 'k
     0,
   );
   return perPosition * settings.kvBlocks * KV_BLOCK_TOKENS;
+}
+
+/** What a model will take of this machine's memory, by place. */
+export function estimatedParts(spec: ModelSpec, settings: Settings, facts: WeightFacts) {
+  const { units, tpDegree, gpu } = settings;
+  // A GPU has memory of its own; what the weights take there passes through ours while they are loaded.
+  const onHost = gpu !== 'cuda';
+  const slots = onHost ? slotCount(settings.vramBytes, facts.slabBytes, facts.experts) : 0;
+  const kv = onHost ? kvBytes(spec, settings) : 0;
+  const bytes = { ...facts, kvBytes: kv, slotBytes: slots * facts.slabBytes };
+  return placedBytes(
+    { units, tpDegree, gpu, ndpGroups: Math.ceil(units / tpDegree) },
+    facts.expertsPerLayer,
+    bytes,
+  );
 }

@@ -41,7 +41,10 @@ describe('load options', () => {
     [{ units: 1.5 }, 'Expected `units` to be an integer >= 1, got 1.5'],
     [{ units: '2' }, 'Expected `units` to be an integer >= 1, got "2"'],
     [{ maxContext: 0 }, 'Expected `maxContext` to be an integer >= 1, got 0'],
-    [{ gpu: 'cuda' }, 'Expected `gpu` to be one of "auto", "host", "off", got "cuda"'],
+    [
+      { gpu: 'vulkan' },
+      'Expected `gpu` to be one of "auto", "cuda", "host", "emulated", "off", got "vulkan"',
+    ],
     [{ vram: '12 parsecs' }, 'Expected `vram` to be bytes >= 0 or a size such as "512MB", got "12 parsecs"'],
     [{ transferBandwidthGBs: 0 }, 'Expected `transferBandwidthGBs` to be a number > 0, got 0'],
     [{ transferBandwidthGBs: Number.NaN }, 'Expected `transferBandwidthGBs` to be a number > 0, got NaN'],

@@ -33,6 +33,7 @@ export const info: PlanReport = {
   expertBytes: 100_000,
   residents: [],
   reasons: ['because'],
+  warnings: [],
 };
 
 export const result: GenerateResult = {

@@ -74,7 +74,7 @@ describe('Batcher', () => {
     const { batcher } = setup(20, 16, 2);
     for (const id of [1, 2, 3]) batcher.add(sequence(id, 4));
     expect([...step(batcher).keys()]).toEqual([1, 2]);
-    expect([batcher.runningCount, batcher.waitingCount]).toEqual([2, 1]);
+    expect(batcher.counts).toEqual({ running: 2, waiting: 1 });
   });
 
   it('preempts the youngest where blocks run out, and computes it anew', () => {

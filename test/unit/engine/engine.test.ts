@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { UNREAD_PARTS } from '../../../src/engine/messages.js';
+import { DeviceError, GpuError } from '../../../src/errors.js';
 import { GPU_PLACE } from '../../../src/schedule/plan.js';
 import { TOY, toyAnswer, toyExperts } from './fake-device.js';
 import { Harness, toyText } from './harness.js';
@@ -172,6 +173,52 @@ describe('Engine', () => {
     harness.run();
     expect(harness.errors.get(1)).toMatchObject({ message: 'unit 0 is on fire' });
     expect(harness.results.get(2)?.tokenIds).toEqual(toyAnswer(prompt(5), 3));
+  });
+
+  it('a failing GPU is left aside between two tokens, and no text is lost', () => {
+    const failures: unknown[] = [];
+    const harness: Harness = new Harness({
+      gpu: 'host',
+      expertSlots: 4,
+      restart: (failure) => {
+        failures.push(failure);
+        harness.device.loseGpu();
+      },
+    });
+    harness.add(1, prompt(70), { maxTokens: 30 });
+    harness.add(2, prompt(70), { maxTokens: 30 });
+    harness.add(3, prompt(9), { maxTokens: 12 });
+    let layers = 0;
+    harness.device.onLayer = () => {
+      if (++layers === 4 * 9 + 2) throw new GpuError('the GPU failed');
+    };
+    harness.run();
+    expect(failures).toEqual([expect.objectContaining({ code: 'ERR_GPU' })]);
+    expect(harness.errors.size).toBe(0);
+    expect(harness.results.get(1)?.tokenIds).toEqual(toyAnswer(prompt(70), 30));
+    expect(harness.results.get(2)?.tokenIds).toEqual(toyAnswer(prompt(70), 30));
+    expect(harness.results.get(3)?.tokenIds).toEqual(toyAnswer(prompt(9), 12));
+    expect(harness.results.get(1)?.text).toBe(toyText(toyAnswer(prompt(70), 30)));
+    // What was kept of the KV cache died with the GPU: a later request must not take it over.
+    harness.device.steps = [];
+    harness.add(4, prompt(70), { maxTokens: 2 });
+    harness.run();
+    expect(harness.results.get(4)?.tokenIds).toEqual(toyAnswer(prompt(70), 2));
+  });
+
+  it('where the units cannot take over from the GPU, every request fails with the reason', () => {
+    const reason = new DeviceError('the checkpoint is gone');
+    const restart = () => {
+      throw reason;
+    };
+    const harness = new Harness({ gpu: 'host', expertSlots: 4, maxSequences: 1, restart });
+    harness.add(1, prompt(5), { maxTokens: 3 });
+    harness.add(2, prompt(5), { maxTokens: 3 });
+    harness.device.onLayer = () => {
+      throw new GpuError('the GPU failed');
+    };
+    harness.run();
+    expect([harness.errors.get(1), harness.errors.get(2)]).toEqual([reason, reason]);
   });
 
   it('an aborted step that nobody asked for is an error, not an endless loop', () => {

@@ -88,6 +88,14 @@ export class FakeDevice implements Device {
     this.#clockUs += timeUs;
   }
 
+  /** What HostDevice.restart does for an engine: no GPU lane, an empty KV cache, no step under way. */
+  loseGpu(): void {
+    Object.assign(this.info, { gpu: 'off', expertSlots: 0 });
+    this.#kv.fill(-1);
+    this.#awaitsExperts = -1;
+    this.#arriving = [];
+  }
+
   beginStep(batch: StepBatch): void {
     for (const { tokenIds, firstPosition, blockIds } of batch.sequences) {
       const end = firstPosition + tokenIds.length;

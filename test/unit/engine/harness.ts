@@ -3,7 +3,9 @@ import { Engine, type EngineParts } from '../../../src/engine/engine.js';
 import { Forward } from '../../../src/engine/forward.js';
 import type { StepPart } from '../../../src/engine/messages.js';
 import { createPlanner } from '../../../src/engine/planning.js';
+import { gpuRecovery } from '../../../src/engine/recovery.js';
 import type { GenerateResult } from '../../../src/engine/result.js';
+import type { GpuError } from '../../../src/errors.js';
 import type { ModelSpec } from '../../../src/model/model-spec.js';
 import type { RequestOptions } from '../../../src/options.js';
 import { profileFromRates } from '../../../src/schedule/cost-profile.js';
@@ -18,6 +20,8 @@ export type HarnessOptions = FakeDeviceOptions & {
   prefetch?: string;
   cachePolicy?: string;
   engine?: Partial<EngineParts>;
+  /** As load.ts gives it where the device has a GPU. */
+  restart?: (failure: GpuError) => void;
 };
 
 /** Token 0..95 as one visible character each. */
@@ -61,9 +65,11 @@ export class Harness {
     const names = { policy, prefetch, cachePolicy };
     const planner =
       info.gpu === 'off' ? undefined : createPlanner(info, spec, names, profileFromRates(RATES));
+    const forward = new Forward(this.device, spec, [], planner);
     const parts: EngineParts = {
       device: this.device,
-      forward: new Forward(this.device, spec, [], planner),
+      forward,
+      recover: options.restart && gpuRecovery(forward, options.restart),
       vocabSize: TOY.vocabSize,
       numExperts: TOY.numExperts,
       topK: TOY.topK,
