@@ -16,12 +16,17 @@
 #include <random>
 #include <string>
 
-#include "ceilings.h"
 #include "kernels/ops.h"
+#include "native/runtime/ceiling_loops.h"
 #include "workers.h"
 
 namespace nearmoe::bench {
 namespace {
+
+/// Runs side by side in the plain reads: the fastest of a few counts on the machines seen.
+constexpr uint32_t kReadStreams = 4;
+/// About a millisecond of the densest loop.
+constexpr uint64_t kPeakRounds = 50000;
 
 struct Options {
   std::string isa, dtype, op;
@@ -46,7 +51,7 @@ std::vector<const OpTable*> tables(const Options& options) {
 }
 
 struct Shape {
-  const char* name;
+  std::string name;
   uint32_t rows, cols;
 };
 // One unit's slice with two units: gate and up cut by rows, down by columns.
@@ -56,8 +61,10 @@ const Shape kShapes[] = {{"olmoe gate/2", 512, 2048},
                          {"qwen3 down/2", 2048, 384}};
 
 std::vector<Shape> shapes(const Options& options) {
-  if (options.rows)
-    return {{"given", static_cast<uint32_t>(options.rows), static_cast<uint32_t>(options.cols)}};
+  if (options.rows) {
+    return {{std::to_string(options.rows) + " x " + std::to_string(options.cols),
+             static_cast<uint32_t>(options.rows), static_cast<uint32_t>(options.cols)}};
+  }
   return {std::begin(kShapes), std::end(kShapes)};
 }
 
@@ -145,7 +152,7 @@ void bench_decode(const Options& options, Workers& workers, const Memory& memory
         const std::byte* segment = memory.data + turn++ % segments * kSegment;
         const double seconds = workers.run(threads, [&](unsigned t) {
           const std::byte* mine = segment + t * each * packed.size();
-          if (round % 2 == 0) return read_memory(mine, each * packed.size());
+          if (round % 2 == 0) return read_lines(mine, each * packed.size(), kReadStreams);
           std::vector<float> y(shape.rows);
           for (size_t c = 0; c < each; ++c) {
             const PackedMatrix w{mine + c * packed.size(), shape.rows, shape.cols, dtype};
@@ -154,22 +161,19 @@ void bench_decode(const Options& options, Workers& workers, const Memory& memory
         });
         (round % 2 == 0 ? read : compute).push_back(bytes / seconds / 1e9);
       }
-      print("matmul", ops, "decode", traits(dtype).name, shape.name, 1, threads, median(compute), "GB/s",
-            median(read), median(compute) / median(read));
+      print("matmul", ops, "decode", traits(dtype).name, shape.name.c_str(), 1, threads, median(compute),
+            "GB/s", median(read), median(compute) / median(read));
     }
   }
 }
 
+/// Multiply-adds per second / 1e9 of the table's densest instruction; 0 for a table without SIMD.
 double compute_peak(Workers& workers, const OpTable& ops, const char* unit, unsigned threads) {
-  const ComputeCeiling* ceilings = nullptr;
-  const size_t count = compute_ceilings(&ceilings);
-  for (size_t i = 0; i < count; ++i) {
-    if (std::strcmp(ceilings[i].isa, ops.isa) != 0 || std::strcmp(ceilings[i].unit, unit) != 0) continue;
-    uint64_t work[64] = {};
-    const double seconds = workers.run(threads, [&](unsigned t) { work[t] = ceilings[i].run(200000); });
-    return static_cast<double>(work[0]) * threads / seconds / 1e9;
-  }
-  return 0;
+  const MultiplyLoop loop = multiply_loop(ops.isa, std::strcmp(unit, "int8") == 0);
+  if (loop == nullptr) return 0;
+  uint64_t work[64] = {};
+  const double seconds = workers.run(threads, [&](unsigned t) { work[t] = loop(kPeakRounds); });
+  return static_cast<double>(work[0]) * threads / seconds / 1e9;
 }
 
 /// Many tokens: gathered rows of a larger batch, a few matrices in turn.
@@ -211,8 +215,8 @@ void bench_prefill(const Options& options, Workers& workers, const OpTable& ops,
           peaks.push_back(compute_peak(workers, ops, unit, threads));
         }
         const double peak = median(peaks);
-        print("matmul", ops, "prefill", traits(dtype).name, shape.name, tokens, threads, median(reached),
-              "GMAC/s", peak, peak > 0 ? median(reached) / peak : 0);
+        print("matmul", ops, "prefill", traits(dtype).name, shape.name.c_str(), tokens, threads,
+              median(reached), "GMAC/s", peak, peak > 0 ? median(reached) / peak : 0);
       }
     }
   }

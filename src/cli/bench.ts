@@ -87,7 +87,6 @@ function benchLoadOptions(flags: BenchFlags, { promptTokens, genTokens, batch }:
     maxSequences: batch,
     ...loadOptions({ ...flags, model }),
     kvTokens: batch * Math.max(length, flags.maxContext ?? 0),
-    prefixCache: false, // repetitions share prompts, and each is to be computed
   };
 }
 
