@@ -13,7 +13,7 @@ constexpr int kTiles = 4;  // of 8 pairs
 constexpr uint32_t kTilePairs = kTiles * 8;
 
 template <DType F>
-__global__ void __launch_bounds__(kGemmThreads) expert_gemm_gate_up_kernel(ExpertGemmArgs args) {
+__global__ void __launch_bounds__(kGemmThreads, 1) expert_gemm_gate_up_kernel(ExpertGemmArgs args) {
   using Tile = GemmTile<F, kTiles>;
   GPU_SHARED(Tile, shared, );
   GPU_SHARED(uint32_t, rows, [kTilePairs]);
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kGemmThreads) expert_gemm_gate_up_kernel(Exper
 }
 
 template <DType F>
-__global__ void __launch_bounds__(kGemmThreads) expert_gemm_down_kernel(ExpertGemmArgs args) {
+__global__ void __launch_bounds__(kGemmThreads, 1) expert_gemm_down_kernel(ExpertGemmArgs args) {
   using Tile = GemmTile<F, kTiles>;
   GPU_SHARED(Tile, shared, );
   GPU_SHARED(uint32_t, rows, [kTilePairs]);

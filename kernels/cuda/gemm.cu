@@ -13,7 +13,7 @@ __host__ __device__ constexpr uint32_t row_blocks(uint32_t rows) {
 }
 
 template <DType F>
-__global__ void __launch_bounds__(kGemmThreads) gemm_kernel(MatmulArgs args) {
+__global__ void __launch_bounds__(kGemmThreads, 1) gemm_kernel(MatmulArgs args) {
   using Tile = GemmTile<F, kTiles>;
   GPU_SHARED(Tile, tile, );
   GPU_SHARED(uint32_t, rows, [kTiles * 8]);

@@ -5,7 +5,8 @@
 namespace nearmoe::cuda {
 
 bool supports(DType dtype) {
-  return with_format(dtype, []<DType F>() { return cudaSuccess; }) == cudaSuccess;
+  // A capture default, since without one nvcc warns of a conversion to a function pointer that deduces no F.
+  return with_format(dtype, [&]<DType F>() { return cudaSuccess; }) == cudaSuccess;
 }
 
 bool wants_q8(DType dtype) {

@@ -7,8 +7,9 @@ namespace nearmoe::gpu {
 namespace {
 
 constexpr uint32_t kMaxSplits = 32;
-/// A part of a sequence shorter than this does not pay for its merging.
-constexpr uint32_t kSplitPositions = 128;
+/// A part of a sequence shorter than this does not pay for its merging: with 8 query heads on a KV head of an
+/// f16 cache, writing and reading a part's sums is 8.5% of its keys and values at 192 positions.
+constexpr uint32_t kSplitPositions = 192;
 
 }  // namespace
 
