@@ -4,10 +4,12 @@
  * the one that the same request gets alone, and that the metrics add up. Exit status 1 where one of these fails.
  *
  *     node bench/serve-soak.mjs [--requests 2000] [--concurrency 16] [--model DIR] [--seed 1]
- *         [--young-mib 1] [--most-growth 0.03] [--json] [-- serve options]
+ *         [--young-mib 1] [--old-mib 24]
+ *         [--most-growth 0.03] [--json] [-- serve options]
  *
  * V8 lets the young generation of each thread grow with the load up to 48 MiB and never gives it back; --young-mib bounds
- * its semi-spaces (0: V8's own default), so that what is left to grow would be a leak.
+ * its semi-spaces (0: V8's own default). Garbage in the old generation is collected as lazily; --old-mib bounds that. What is
+ * left to grow would be a leak.
  */
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -24,6 +26,7 @@ const { values: args, positionals } = parseArgs({
     model: { type: 'string', default: path.join(root, 'models/demo') },
     seed: { type: 'string', default: '1' },
     'young-mib': { type: 'string', default: '1' },
+    'old-mib': { type: 'string', default: '24' },
     'most-growth': { type: 'string', default: '0.03' },
     json: { type: 'boolean', default: false },
   },
@@ -278,7 +281,9 @@ function residentBytes(pid) {
 
 /** @returns {Promise<Server>} */
 async function startServer() {
-  const flags = args['young-mib'] === '0' ? [] : [`--max-semi-space-size=${args['young-mib']}`];
+  const flags = [];
+  if (args['young-mib'] !== '0') flags.push(`--max-semi-space-size=${args['young-mib']}`);
+  if (args['old-mib'] !== '0') flags.push(`--max-old-space-size=${args['old-mib']}`);
   const argv = ['serve', '--port', '0', '--model', args.model, '--model-name', 'demo', ...positionals];
   const child = spawn(process.execPath, [...flags, path.join(root, 'infer.js'), ...argv], {
     stdio: ['ignore', 'pipe', 'inherit'],
