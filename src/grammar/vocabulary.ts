@@ -19,6 +19,7 @@ export class Vocabulary {
   readonly firstTokens: Int32Array;
   readonly tokenIds: Int32Array;
   #bytesOf: (tokenId: number) => Uint8Array;
+  #known = new Map<number, Uint8Array>();
 
   /**
    * `bytesOf` gives a token's bytes, none for tokens that are no text (special ones); `eosIds` end a text.
@@ -49,8 +50,14 @@ export class Vocabulary {
     this.nodeCount = this.#build(keys, (key) => idsOf.get(key)?.length ?? 0);
   }
 
+  /** Kept for tokens that were asked for: texts use few of them, and decoding one costs as much as its mask. */
   bytesOf(tokenId: number): Uint8Array {
-    return this.#bytesOf(tokenId);
+    let bytes = this.#known.get(tokenId);
+    if (bytes === undefined) {
+      bytes = this.#bytesOf(tokenId);
+      this.#known.set(tokenId, bytes);
+    }
+    return bytes;
   }
 
   /** Nodes in the order of sorted tokens; returns their number. */
