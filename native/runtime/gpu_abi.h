@@ -124,7 +124,6 @@ typedef struct NmGpuOptions {
   uint32_t kv_dtype;          ///< KvDType; Q8_0 is not supported by the GPU kernels
   uint64_t vram_limit_bytes;  ///< the context never holds more; 0 = what the device has free
   uint64_t staging_bytes;     ///< pinned ring for transfers from memory that is not registered; 0 = 16 MiB
-  int32_t graphs;             ///< 1: replay the fixed parts of decode as CUDA graphs
   int32_t timing;             ///< 1: record the spans that take_events gives
 } NmGpuOptions;
 

@@ -124,7 +124,6 @@ Status GpuDevice::create_context() {
   options.max_step_tokens = options_.max_step_tokens;
   options.max_logit_rows = options_.max_logit_rows;
   options.kv_dtype = static_cast<uint32_t>(options_.kv_dtype);
-  options.graphs = 1;
   options.timing = 1;
   NmGpuError error{};
   return backend_->create(&options, &model, &context_, &error) == NM_GPU_OK ? Status{} : gpu_status(error);

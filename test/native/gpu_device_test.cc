@@ -166,6 +166,23 @@ void test_layouts(const ModelSpec& spec, const WeightFile& file, const std::vect
   }
 }
 
+/// Where the memory for all slots is not to be had, there are fewer, and the logits stay right.
+void test_few_slots(const NmGpuBackend* backend, const ModelSpec& spec, const WeightFile& file,
+                    const std::vector<float>& expected, const std::vector<int32_t>& prompt) {
+  uint32_t shrunk = 0;
+  for (uint64_t n = 1; n < 400; ++n) {
+    backend->inject_fault(NM_GPU_FAULT_NONE, 0);
+    backend->inject_fault(NM_GPU_FAULT_ALLOCATION, n);
+    Run run(spec, file, options_of(1, 1, 1, true), kTestSlots);
+    if (!run.status().ok()) continue;
+    if (run.slots() == kTestSlots) break;  // no allocation of the load is left to fail
+    ++shrunk;
+    check(error_of(run.logits(prompt), expected) <= kTolerance, "logits with fewer slots");
+  }
+  check(shrunk == 1, "one allocation is that of the slots, got " + std::to_string(shrunk));
+  backend->inject_fault(NM_GPU_FAULT_NONE, 0);
+}
+
 /// Fails the n-th operation of a kind for n = first, first + stride, ... until one run meets no failure.
 void test_faults(const NmGpuBackend* backend, const ModelSpec& spec, const WeightFile& file,
                  const std::vector<float>& expected, const std::vector<int32_t>& prompt, int32_t kind,
@@ -214,6 +231,11 @@ int main() {
   const std::vector<float> expected = reference.logits(prompt);
   check(!expected.empty(), "logits of the units: " + reference.status().message);
   test_layouts(spec, file, expected, prompt);
+  // Memory that GPU and CPU share, as on a Jetson: transfers hand over pointers.
+  setenv("NEARMOE_GPU_UNIFIED", "1", 1);
+  test_layouts(spec, file, expected, prompt);
+  unsetenv("NEARMOE_GPU_UNIFIED");
+  test_few_slots(backend, spec, file, expected, prompt);
   test_faults(backend, spec, file, expected, prompt, NM_GPU_FAULT_ALLOCATION, "allocation", 3);
   test_faults(backend, spec, file, expected, prompt, NM_GPU_FAULT_PINNED_ALLOCATION, "pinned allocation", 1);
   test_faults(backend, spec, file, expected, prompt, NM_GPU_FAULT_COPY, "copy", 7);
