@@ -9,6 +9,11 @@ import { fileURLToPath } from 'node:url';
 const main = new URL('./dist/cli/main.js', import.meta.url);
 if (existsSync(fileURLToPath(main))) {
   const { runCli } = await import(main.href);
+  // A reader that has seen enough, such as `head`, closes the pipe: that is no failure.
+  process.stdout.on('error', (error) => {
+    if (error.code === 'EPIPE') process.exit(0);
+    throw error;
+  });
   process.exitCode = await runCli(process.argv.slice(2));
 } else {
   console.error(
