@@ -50,7 +50,7 @@ export class Vocabulary {
     this.nodeCount = this.#build(keys, (key) => idsOf.get(key)?.length ?? 0);
   }
 
-  /** Kept for tokens that were asked for: texts use few of them, and decoding one costs as much as its mask. */
+  /** Kept for tokens that were asked for: texts use few of them. */
   bytesOf(tokenId: number): Uint8Array {
     let bytes = this.#known.get(tokenId);
     if (bytes === undefined) {
