@@ -1,7 +1,7 @@
 /**
  * Every golden checkpoint through the GPU library under CPU emulation: attention, router and the plan's experts on the
- * emulated GPU, the rest on the units. A small set by default; NEARMOE_GPU_MATRIX=1 (`npm run test:gpu-matrix`) takes
- * every policy, prefetch rule, layout and chunk size.
+ * emulated GPU, the rest on the units; on a real one with NEARMOE_GPU_KIND=cuda (`npm run check:gpu`). A small set by
+ * default; NEARMOE_GPU_MATRIX=1 (`npm run test:gpu-matrix`) takes every policy, prefetch rule, layout and chunk size.
  */
 import { afterEach, describe, expect, it } from 'vitest';
 import type { GenerateResult } from '../../src/engine/result.js';
@@ -12,6 +12,7 @@ import { Fixture, fixtureNames } from './fixture.js';
 const TOLERANCE = 1e-3;
 
 const whole = process.env.NEARMOE_GPU_MATRIX === '1';
+const gpu = process.env.NEARMOE_GPU_KIND === 'cuda' ? 'cuda' : 'emulated';
 const isVariant = (name: string) => name.includes('-');
 
 type Case = { units: number; tpDegree: number; policy: string; prefetch: string; maxBatchTokens: number };
@@ -48,7 +49,7 @@ const isKnown = (name: string) => known.includes(name.split('-')[0] ?? '');
 const names = fixtureNames.filter((name) => (whole || !isVariant(name)) && isKnown(name));
 
 it.each(fixtureNames.filter((name) => !isKnown(name)))('%s is refused with what is missing', (name) => {
-  const load = () => new Fixture(name, { gpu: 'emulated' });
+  const load = () => new Fixture(name, { gpu });
   expect(load).toThrow(expect.objectContaining({ code: 'ERR_GPU' }));
   expect(load).toThrow(/the GPU kernels do not do [a-z ]+; load the model with gpu 'off'/);
 });
@@ -58,8 +59,8 @@ describe.each(names)('%s', (name) => {
     '$units units, TP degree $tpDegree, policy $policy, prefetch $prefetch, chunks of $maxBatchTokens',
     { timeout: 120_000 },
     ({ units, tpDegree, policy, prefetch, maxBatchTokens }) => {
-      fixture = new Fixture(name, { units, tpDegree, gpu: 'emulated' });
-      expect(fixture.device.info.gpu).toBe('emulated');
+      fixture = new Fixture(name, { units, tpDegree, gpu });
+      expect(fixture.device.info.gpu).toBe(gpu);
       const results = fixture.run({ names: { policy, prefetch, cachePolicy: 'score' }, maxBatchTokens });
       expectGolden(fixture, results);
       const { activated, onGpu, onNdp } = results[0]?.experts ?? { activated: 0, onGpu: 0, onNdp: 0 };

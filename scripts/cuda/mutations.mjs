@@ -1,0 +1,124 @@
+/**
+ * The ways in which mutants.mjs breaks the kernels: one mistake each of the kinds that GPU code invites. `unit`
+ * is the kernel file that is compiled where `file` is a header; `test` the part of a test's name that must fail.
+ */
+
+/** @typedef {{ name: string, file: string, unit?: string, test: string, from: string, to: string }} Mutant */
+
+/** @type {Mutant[]} */
+export const mutants = [
+  {
+    name: "gemv: no barrier before the warps' sums are added",
+    ...{ file: 'gemv.cu', test: 'gemv' },
+    from: '  store_group_sums<F, TOK>(acc, sums[warp]);\n  __syncthreads();',
+    to: '  store_group_sums<F, TOK>(acc, sums[warp]);',
+  },
+  {
+    name: 'gemv: last row left out',
+    ...{ file: 'gemv.cu', test: 'gemv' },
+    from: 'row >= segment.weight.rows) return;',
+    to: 'row + 1 >= segment.weight.rows) return;',
+  },
+  {
+    name: 'gemv: rows beyond the matrix are stored',
+    ...{ file: 'gemv.cu', test: 'gemv' },
+    from: 'if (token >= args.tokens || row >= segment.weight.rows) return;',
+    to: 'if (token >= args.tokens) return;',
+  },
+  {
+    name: 'dispatch: no order between reading and moving cursors',
+    ...{ file: 'dispatch.cu', test: 'dispatch' },
+    from: '    __syncwarp();\n    if (expert >= 0 && rank == 0)',
+    to: '    if (expert >= 0 && rank == 0)',
+  },
+  {
+    name: 'dispatch: rank counts the lane itself',
+    ...{ file: 'dispatch.cu', test: 'dispatch' },
+    from: '(1u << lane) - 1u',
+    to: '(2u << lane) - 1u',
+  },
+  {
+    name: 'dispatch: the tail of a round is read past the end',
+    ...{ file: 'dispatch.cu', test: 'dispatch' },
+    from: 'next = pair + 32 < pairs ?',
+    to: 'next = pair < pairs ?',
+  },
+  {
+    name: 'router: ties go to the higher expert',
+    ...{ file: 'router.cu', test: 'router' },
+    from: 'logit == best.logit && expert < best.expert',
+    to: 'logit == best.logit && expert > best.expert',
+  },
+  {
+    name: 'router: NaN logits are kept',
+    ...{ file: 'router.cu', test: 'router' },
+    from: '    if (!(v[i] == v[i])) v[i] = -INFINITY;\n',
+    to: '',
+  },
+  {
+    name: 'block sum: scratch is reused without a barrier',
+    ...{ file: 'reduce.cuh', unit: 'norm', test: 'norm' },
+    from: '  v = warp_sum(lane < warps ? scratch[lane] : 0.0f);\n  __syncthreads();',
+    to: '  v = warp_sum(lane < warps ? scratch[lane] : 0.0f);',
+  },
+  {
+    name: 'block sum: shuffle with half of the warp in its mask',
+    ...{ file: 'reduce.cuh', unit: 'norm', test: 'norm' },
+    from: 'v += __shfl_xor_sync(kAllLanes, v, offset);',
+    to: 'v += __shfl_xor_sync(0xffffu, v, offset);',
+  },
+  {
+    name: 'top_k: equal keys are lost at the threshold',
+    ...{ file: 'top_k.cu', test: 'top_k' },
+    from: 'value != 0 && value >= threshold',
+    to: 'value != 0 && value > threshold',
+  },
+  {
+    name: 'top_k: counter of survivors is not ready',
+    ...{ file: 'top_k.cu', test: 'top_k' },
+    from: '  if (threadIdx.x == 0) state.taken = 0;\n  __syncthreads();',
+    to: '  if (threadIdx.x == 0) state.taken = 0;',
+  },
+  {
+    name: 'combine: pairs without a slot are added',
+    ...{ file: 'combine.cu', test: 'expert_gemm' },
+    from: '    if (!view_of(args.pairs, pair)) continue;\n',
+    to: '',
+  },
+  {
+    name: 'rope_kv_write: the second value turns the wrong way',
+    ...{ file: 'rope_kv_write.cu', test: 'rope_kv_write' },
+    from: 'put(j, __fadd_rn(__fmul_rn(b, turn.x), __fmul_rn(a, turn.y)));',
+    to: 'put(j, __fadd_rn(__fmul_rn(b, turn.x), -__fmul_rn(a, turn.y)));',
+  },
+  {
+    name: 'rope_kv_write: padding of the head is left unwritten',
+    ...{ file: 'rope_kv_write.cu', test: 'rope_kv_write' },
+    from: '      if (i >= args.head_dim) store_kv<K>(block, slot + i, 0.0f);\n',
+    to: '',
+  },
+  {
+    name: 'attention_decode: sliding window begins one key early',
+    ...{ file: 'attention_decode.cu', test: 'attention_decode' },
+    from: 'end > window ? end - window : 0',
+    to: 'end > window ? end - window - 1 : 0',
+  },
+  {
+    name: 'attention_decode: scores of the next block overwrite weights in use',
+    ...{ file: 'attention_decode.cu', test: 'attention_decode' },
+    from: '    }\n    __syncwarp();\n  }\n  for (int h = 0; h < heads; ++h) {',
+    to: '    }\n  }\n  for (int h = 0; h < heads; ++h) {',
+  },
+  {
+    name: "expert_gemv: a slice's rows beyond its end are activated",
+    ...{ file: 'expert_gemv.cu', test: 'expert_gemv' },
+    from: 'present ? gated(args.shape.activation, gate, up) : 0.0f',
+    to: 'gated(args.shape.activation, gate, up) + (present ? 0.0f : 1.0f)',
+  },
+  {
+    name: 'gemm: no barrier before a stage is loaded over',
+    ...{ file: 'gemm_core.cuh', unit: 'gemm', test: 'gemm' },
+    from: '    }\n    __syncthreads();\n  }\n}',
+    to: '    }\n  }\n}',
+  },
+];
