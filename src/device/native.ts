@@ -11,7 +11,7 @@ import {
   OBSERVATION_HEAD,
   TRACE_COLUMNS,
 } from '../binding.js';
-import { DeviceError, DisposedError, GpuError } from '../errors.js';
+import { DeviceError, DisposedError } from '../errors.js';
 import type { ModelSpec } from '../model/model-spec.js';
 import {
   type Device,
@@ -25,6 +25,7 @@ import {
   type StepStatus,
   TIMED_OPS,
 } from './device.js';
+import { asDeviceError } from './device-errors.js';
 import { GuessRanking } from './guess-ranking.js';
 import { PlanEncoder, StepEncoder } from './step-wire.js';
 
@@ -287,19 +288,4 @@ function infoOf(options: NativeDeviceOptions, isa: string): DeviceInfo {
     transferBandwidthGBs: transferBandwidthGBs > 0 ? transferBandwidthGBs : Number.POSITIVE_INFINITY,
     isa,
   };
-}
-
-/** Native errors carry a code; people get a DeviceError or GpuError with the native message. */
-function asDeviceError<T>(call: () => T): T {
-  try {
-    return call();
-  } catch (cause) {
-    if (cause instanceof Error && 'code' in cause && cause.code === 'ERR_GPU') {
-      throw new GpuError(cause.message, { cause });
-    }
-    if (cause instanceof Error && 'code' in cause && !(cause instanceof DeviceError)) {
-      throw new DeviceError(`${cause.message} (${String(cause.code)})`, { cause });
-    }
-    throw cause;
-  }
 }

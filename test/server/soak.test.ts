@@ -13,7 +13,18 @@ it.runIf(process.platform === 'linux')(
   'mixed, cancelled and malformed requests leave answers and books right',
   { timeout: 120_000 },
   async () => {
-    const argv = [script, '--requests', '150', '--seed', '7', '--most-growth', '0.3', '--old-mib', '0', '--json'];
+    const argv = [
+      script,
+      '--requests',
+      '150',
+      '--seed',
+      '7',
+      '--most-growth',
+      '0.3',
+      '--old-mib',
+      '0',
+      '--json',
+    ];
     const { stdout } = await promisify(execFile)(process.execPath, argv);
     const outcome = JSON.parse(stdout);
     expect(outcome.problems).toEqual([]);

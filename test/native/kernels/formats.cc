@@ -141,9 +141,9 @@ void add_format_cases(Cases& cases, const std::string& fixtures) {
   for (size_t d = static_cast<size_t>(DType::Q8_0); d < kNumDTypes; ++d) {
     const auto dtype = static_cast<DType>(d);
     if (!can_quantize(dtype)) continue;
-    cases.push_back(
-        {format("quantize %s: what cannot be finite is refused by pack, zeros stay", traits(dtype).name),
-         [=] { return check_extremes(dtype); }});
+    cases.push_back({format("quantize %s leaves what is not finite to be refused by pack, zeros stay",
+                            traits(dtype).name),
+                     [=] { return check_extremes(dtype); }});
   }
 }
 
