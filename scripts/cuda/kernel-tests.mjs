@@ -13,7 +13,7 @@ import { root } from '../checks/report.mjs';
  */
 
 /** @param {Kind} kind */
-const folder = (kind) => path.join(root, `build-gpu-${kind}`);
+export const buildFolder = (kind) => path.join(root, `build-gpu-${kind}`);
 
 /**
  * @param {Kind} kind
@@ -21,7 +21,7 @@ const folder = (kind) => path.join(root, `build-gpu-${kind}`);
  * @param {string} [build] where to
  * @returns {Outcome}
  */
-export function buildTests(kind, source = root, build = folder(kind)) {
+export function buildTests(kind, source = root, build = buildFolder(kind)) {
   const configured = run('cmake', [
     ...['-S', source, '-B', build, '-G', 'Ninja', '-DCMAKE_BUILD_TYPE=Release'],
     ...['-DNEARMOE_ADDON=OFF', '-DNEARMOE_TESTS=ON'],
@@ -38,7 +38,7 @@ export function buildTests(kind, source = root, build = folder(kind)) {
  * @param {string} [build]
  * @returns {Outcome}
  */
-export function runTests(kind, testArguments, build = folder(kind)) {
+export function runTests(kind, testArguments, build = buildFolder(kind)) {
   return run(path.join(build, 'kernels/cuda/gpu_kernels_test'), testArguments);
 }
 

@@ -4,16 +4,15 @@
  * with the command of the plain build and linked in place of the true one. Arguments: parts of mutants' names.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { isCommand, report, root } from '../checks/report.mjs';
-import { buildTests, runTests } from './kernel-tests.mjs';
+import { buildFolder, buildTests, runTests } from './kernel-tests.mjs';
 import { mutants } from './mutations.mjs';
 
 /** @typedef {import('./mutations.mjs').Mutant} Mutant */
 
-const build = path.join(root, 'build-gpu-plain');
 const kernels = path.join(root, 'kernels/cuda');
 
 /**
@@ -50,11 +49,13 @@ function main() {
  * @returns {string[]} why the true kernels are no basis for a comparison
  */
 function baselineProblems(chosen) {
-  const built = buildTests('plain');
-  if (built.status !== 0) return [`the tests do not build:\n${built.output}`];
-  const names = [...new Set(chosen.map(({ test }) => test))];
-  const { status, output } = runTests('plain', ['--quick', ...names]);
-  return status === 0 ? [] : [`the unbroken kernels fail:\n${output}`];
+  return [...new Set(chosen.map(({ kind }) => kind ?? 'plain'))].flatMap((kind) => {
+    const built = buildTests(kind);
+    if (built.status !== 0) return [`the tests do not build:\n${built.output}`];
+    const names = [...new Set(chosen.filter((m) => (m.kind ?? 'plain') === kind).map(({ test }) => test))];
+    const { status, output } = runTests(kind, ['--quick', ...names]);
+    return status === 0 ? [] : [`the unbroken kernels fail:\n${output}`];
+  });
 }
 
 /**
@@ -65,12 +66,15 @@ function survives(mutant) {
   const scratch = mkdtempSync(path.join(os.tmpdir(), 'nearmoe-mutant-'));
   try {
     const unit = `${mutant.unit ?? mutant.file.replace('.cu', '')}`;
-    writeFileSync(path.join(scratch, `${unit}.cu`), readFileSync(path.join(kernels, `${unit}.cu`)));
-    writeFileSync(path.join(scratch, mutant.file), mutate(mutant));
-    writeFileSync(path.join(scratch, `${unit}.cc`), `#include "${scratch}/${unit}.cu"\n`);
-    const program = compileAndLink(unit, scratch);
-    const { status, output } = execute(`timeout 120 ${program} --quick ${mutant.test}`);
-    const how = /FAILED: (.*)/.exec(output)?.[1] ?? `exit status ${status}`;
+    // The whole folder, so that headers include the mutated one too.
+    cpSync(path.join(root, 'kernels'), path.join(scratch, 'kernels'), { recursive: true });
+    writeFileSync(path.join(scratch, 'kernels/cuda', mutant.file), mutate(mutant));
+    writeFileSync(path.join(scratch, `${unit}.cc`), `#include "${scratch}/kernels/cuda/${unit}.cu"\n`);
+    const program = compileAndLink(unit, scratch, mutant.kind ?? 'plain');
+    const { status, output } = execute(
+      `TSAN_OPTIONS=halt_on_error=1 timeout 120 ${program} --quick ${mutant.test}`,
+    );
+    const how = /(?:FAILED|WARNING): (.*)/.exec(output)?.[1] ?? `exit status ${status}`;
     console.log(
       `${status === 0 ? 'MISSED' : 'ok    '} ${mutant.name}: ${status === 0 ? 'all tests pass' : how.slice(0, 150)}`,
     );
@@ -83,9 +87,11 @@ function survives(mutant) {
 /**
  * @param {string} unit kernel file without `.cu`
  * @param {string} scratch folder with the mutated sources
+ * @param {import('./kernel-tests.mjs').Kind} kind
  * @returns {string} the program
  */
-function compileAndLink(unit, scratch) {
+function compileAndLink(unit, scratch, kind) {
+  const build = buildFolder(kind);
   const commands = demand(`ninja -C ${build} -t commands gpu_kernels_test`).split('\n');
   const ours = new RegExp(`nearmoe_gpu_kernels\\.dir/emulated/${unit}\\.cc\\.o`);
   const compile = commands.find((line) => line.includes(' -c ') && ours.test(line));
@@ -96,7 +102,7 @@ function compileAndLink(unit, scratch) {
   const program = path.join(scratch, 'gpu_kernels_test');
   const source = compile
     .replaceAll(object, mutated)
-    .replace(/ -c \S+/, ` -I${kernels} -c ${path.join(scratch, `${unit}.cc`)}`);
+    .replace(/ -c \S+/, ` -c ${path.join(scratch, `${unit}.cc`)}`);
   demand(`cd ${build} && ${source}`);
   demand(`cd ${build} && ${link.replace(object, mutated).replace(/ -o \S+/, ` -o ${program}`)}`);
   return program;

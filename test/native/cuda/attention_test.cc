@@ -339,7 +339,9 @@ void check_decode(const AttentionCase& c, const Batch& batch, uint32_t splits) {
 }
 
 GPU_TEST(attention_decode) {
-  Batch one, several;
+  Batch one, several, longer;
+  longer.add(300, 1);
+  check_decode({2, 1, 64, kF16, 0, 0, false}, longer, 1);  // warps with more than one KV block
   one.add(69, 1);
   several.add(0, 1);
   several.add(31, 2);

@@ -219,6 +219,7 @@ GPU_TEST(gemm) {
     check_matmul("gemm", gemm, dtype, {50, 33}, 9, tolerance, exact);
     check_matmul("gemm", gemm, dtype, {130, 224}, 70, tolerance, exact);
     check_matmul("gemm", gemm, dtype, {1, 1}, 1, tolerance, exact);
+    check_matmul("gemm", gemm, dtype, {17, 416}, 9, tolerance, exact);  // stages are loaded over
     if (full()) check_matmul("gemm", gemm, dtype, {65, 1024}, 33, tolerance, exact);
     check_epilogue("gemm", gemm, dtype, 12, tolerance);
     if (traits(dtype).block_cols == 256)
