@@ -125,10 +125,10 @@ ModelSpec read_spec(Napi::Env env, const Napi::Value& value) {
     spec.layers.push_back(
         {read_attention(env, layer.object("attention"), ropes.Length()), read_ffn(env, layer.object("ffn"))});
     const AttentionSpec& attention = spec.layers.back().attention;
-    if (attention.rope >= 0 &&
-        spec.ropes[static_cast<size_t>(attention.rope)].rotary_dim > attention.head_dim) {
-      args::fail(env, "`rotaryDim` is larger than `headDim`");
-    }
+    const uint32_t rotated = attention.is_latent ? attention.latent.rope_dim : attention.head_dim;
+    if (attention.rope >= 0 && spec.ropes[static_cast<size_t>(attention.rope)].rotary_dim > rotated)
+      args::fail(env, "`rotaryDim` is larger than what a head has to rotate");
+    if (attention.rope < 0 && attention.is_latent) args::fail(env, "latent attention without `rope`");
   }
   if (spec.layers.empty()) args::fail(env, "`spec.layers` is empty");
   spec.tied_embeddings = fields.boolean("tiedEmbeddings");

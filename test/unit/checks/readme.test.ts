@@ -27,7 +27,8 @@ test('its links lead to files', () => {
 
 test('every option it names exists', async () => {
   const { context, out } = fakeContext();
-  for (const argv of [['--help'], ['inspect', '--help'], ['bench', '--help']]) await runCli(argv, context);
+  for (const command of [[], ['inspect'], ['bench'], ['convert']])
+    await runCli([...command, '--help'], context);
   // Scripts of bench/ name their options in their head comments.
   const scripts = [...readme.matchAll(/bench\/[\w-]+\.mjs/g)].map(([file]) =>
     readFileSync(path.join(root, file), 'utf8'),
