@@ -4,7 +4,6 @@
  * Defaults as in transformers 5.18.
  */
 import type { ConfigReader } from '../config.js';
-import { denseLayers } from '../gguf/dense-layers.js';
 import type { GgufFamily } from '../gguf/family.js';
 import type { LayerSpec, ModelSpec, MoeFfnSpec, RouterSpec } from '../model-spec.js';
 import {
@@ -236,7 +235,6 @@ const GGUF: GgufFamily = {
       qk_nope_head_dim:
         (integer('attention.key_length_mla') ?? integer('attention.key_length') ?? 0) - ropeHeadDim,
       v_head_dim: integer('attention.value_length_mla') ?? integer('attention.value_length'),
-      mlp_only_layers: denseLayers(source),
     };
   },
 };
