@@ -46,8 +46,17 @@ struct ActView {
 
 enum class KvDType : uint8_t { F32 = 0, F16 = 1, BF16 = 2, Q8_0 = 3 };
 enum class RopeStyle : uint8_t { Neox = 0, Interleaved = 1 };
-/// SwigluClamped is gpt-oss's: g = min(gate, 7), g * sigmoid(1.702 g) * (clamp(up, -7, 7) + 1).
-enum class Activation : uint8_t { Silu = 0, GeluTanh = 1, Gelu = 2, SwigluClamped = 3 };
+/// SwigluClamped is gpt-oss's: g = min(gate, 7), g * sigmoid(1.702 g) * (clamp(up, -7, 7) + 1). Sigmoid and
+/// Identity (the gate as it is) are no activations of experts: attention outputs and convolutions are gated
+/// by them.
+enum class Activation : uint8_t {
+  Silu = 0,
+  GeluTanh = 1,
+  Gelu = 2,
+  SwigluClamped = 3,
+  Sigmoid = 4,
+  Identity = 5
+};
 
 /// Attention of one KV head and the `q_heads` query heads that share it, for `tokens` consecutive query
 /// tokens of one sequence (positions first_position ... first_position + tokens - 1). Causal; K and V of
@@ -91,6 +100,58 @@ struct LatentAttentionArgs {
   size_t out_stride = 0;
 };
 
+/// Longest kernel of a causal convolution.
+inline constexpr uint32_t kMaxConvWidth = 16;
+
+/// Causal convolution of every channel for itself over consecutive tokens of one sequence:
+/// y[t][c] = sum over j < width of kernel[j][c] * x[t + j - (width - 1)][c], one fma chain in ascending j.
+/// The rows before the first token are the state's, oldest first.
+struct CausalConvArgs {
+  const float* x = nullptr;
+  size_t x_stride = 0;  ///< floats between tokens
+  uint32_t tokens = 0;
+  uint32_t channels = 0;
+  uint32_t width = 0;             ///< 1 ... kMaxConvWidth
+  const float* kernel = nullptr;  ///< [width][kernel_stride]
+  size_t kernel_stride = 0;
+  const float* state_in = nullptr;  ///< [width - 1][state_stride]; null: zeros
+  float* state_out = nullptr;       ///< the last width - 1 rows of state and x; not state_in
+  size_t state_stride = 0;
+  float* y = nullptr;  ///< may be x
+  size_t y_stride = 0;
+  bool silu = false;  ///< y is SiLU of the sum
+};
+
+/// Values in a lane group of a delta rule's state.
+inline constexpr size_t kDeltaLanes = 16;
+/// Floats of one head's state: [value_dim / kDeltaLanes, rounded up][key_dim][kDeltaLanes].
+constexpr size_t delta_state_floats(size_t key_dim, size_t value_dim) {
+  return (value_dim + kDeltaLanes - 1) / kDeltaLanes * kDeltaLanes * key_dim;
+}
+
+/// Gated delta rule (Yang et al. 2024, arXiv 2412.06464) of one value head, token by token over consecutive
+/// tokens of one sequence. With state S [key_dim][value_dim]: S = decay * S; d = beta * (v - S^T k);
+/// S = S + k d^T; out = S^T q. As computed, all in one order: m = S^T k and o = S^T q of the state before, as
+/// fma chains in ascending key; d = beta * fma(-decay, m, v); out = fma(d, k.q, decay * o);
+/// S = fma(k, d, decay * S).
+struct GatedDeltaArgs {
+  const float* q = nullptr;  ///< normalised and scaled
+  const float* k = nullptr;  ///< normalised
+  size_t key_stride = 0;     ///< floats between tokens of q, and of k
+  const float* v = nullptr;
+  size_t value_stride = 0;
+  const float* decay = nullptr;  ///< of each token, 0 ... 1
+  const float* beta = nullptr;   ///< of each token
+  size_t gate_stride = 0;
+  uint32_t tokens = 0;
+  uint32_t key_dim = 0;
+  uint32_t value_dim = 0;
+  const float* state_in = nullptr;  ///< delta_state_floats; null: zeros
+  float* state_out = nullptr;       ///< after the last token; not state_in
+  float* out = nullptr;             ///< [tokens][value_dim], token stride out_stride
+  size_t out_stride = 0;
+};
+
 /// One table per ISA. Every function is single-threaded, allocates nothing and never throws.
 struct OpTable {
   const char* isa;  ///< "scalar", "avx2", "avxvnni", "avx512", "amx", "neon", "dotprod", "i8mm"
@@ -125,6 +186,9 @@ struct OpTable {
   /// Stores the latent [dim] of one position into a block of latents.
   void (*latent_store)(KvDType dtype, const float* x, size_t dim, size_t slot, std::byte* block);
   void (*latent_attention)(const LatentAttentionArgs& args);
+
+  void (*causal_conv)(const CausalConvArgs& args);
+  void (*gated_delta)(const GatedDeltaArgs& args);
 
   /// Index of the largest value (lowest index wins ties).
   uint32_t (*argmax)(const float* x, size_t n);

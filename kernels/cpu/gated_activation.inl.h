@@ -11,6 +11,8 @@ NEARMOE_INLINE VF times_sigmoid(VF x, VF s) { return f_div(x, f_add(f_set(1.0f),
 template <Activation kAct>
 NEARMOE_INLINE VF activate(VF x) {
   if constexpr (kAct == Activation::Silu) return times_sigmoid(x, x);
+  if constexpr (kAct == Activation::Sigmoid) return times_sigmoid(f_set(1.0f), x);
+  if constexpr (kAct == Activation::Identity) return x;
   if constexpr (kAct == Activation::GeluTanh) {
     // 0.5 (1 + tanh u) = sigmoid(2u), u = sqrt(2 / pi) (x + 0.044715 x^3)
     const VF cube = f_mul(f_mul(x, x), x);
@@ -50,6 +52,10 @@ static void gated_activation(Activation act, const float* gate, const float* up,
       return gated<Activation::Gelu>(gate, up, out, n);
     case Activation::SwigluClamped:
       return gated<Activation::SwigluClamped>(gate, up, out, n);
+    case Activation::Sigmoid:
+      return gated<Activation::Sigmoid>(gate, up, out, n);
+    case Activation::Identity:
+      return gated<Activation::Identity>(gate, up, out, n);
   }
 }
 

@@ -53,12 +53,15 @@ const MatmulFunction kI8mmMatmul = matmul;
 #include "add.inl.h"
 #include "argmax.inl.h"
 #include "gated_activation.inl.h"
+#include "gated_delta.inl.h"
 #include "layer_norm.inl.h"
 #include "matmul.inl.h"
 #include "prepare_activations.inl.h"
 #include "rms_norm.inl.h"
 #include "rope.inl.h"
 #include "unpack_row.inl.h"
+// This needs the SiLU of gated_activation.
+#include "causal_conv.inl.h"
 // These need quantise_block of prepare_activations.
 #include "attention.inl.h"
 #include "kv_store.inl.h"
@@ -92,6 +95,8 @@ const OpTable NEARMOE_TABLE = {
     attention,
     latent_store,
     latent_attention,
+    causal_conv,
+    gated_delta,
     argmax,
 };
 

@@ -23,6 +23,7 @@ constexpr size_t kDotTokens = 1;
 #endif
 constexpr bool kByteShifts = false;
 constexpr int kGemmTokens = 4;
+constexpr size_t kDeltaPanels = 1;  // columns / 16 of a delta rule's state at a time
 constexpr int kAttentionRows = 2;
 constexpr int kFloatGroups = 1, kFloatTokens = 4;
 

@@ -12,9 +12,10 @@ using VB = __m512i;
 
 constexpr bool kWideSigned = false;  // vpdpbusd takes any unsigned byte
 constexpr bool kByteShifts = false;
-constexpr int kGemmTokens = 16;    // tokens whose accumulators stay in registers beside 8 weight vectors
-constexpr size_t kDotTokens = 4;   // dot product chains side by side
-constexpr int kAttentionRows = 8;  // query rows x 32 keys of accumulators
+constexpr int kGemmTokens = 16;     // tokens whose accumulators stay in registers beside 8 weight vectors
+constexpr size_t kDotTokens = 4;    // dot product chains side by side
+constexpr size_t kDeltaPanels = 4;  // columns / 16 of a delta rule's state at a time
+constexpr int kAttentionRows = 8;   // query rows x 32 keys of accumulators
 constexpr int kFloatGroups = 2, kFloatTokens = 12;  // float GEMM register tile
 
 NEARMOE_INLINE __mmask16 first_lanes(size_t n) { return static_cast<__mmask16>((1u << n) - 1u); }

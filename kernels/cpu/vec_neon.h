@@ -22,6 +22,7 @@ constexpr bool kWideSigned = true;
 constexpr bool kByteShifts = true;
 constexpr size_t kDotTokens = 1;
 constexpr int kGemmTokens = 2;                     // of the table without SDOT; the others have gemm_neon.h
+constexpr size_t kDeltaPanels = 1;                 // columns / 16 of a delta rule's state at a time
 constexpr int kAttentionRows = 2;                  // query rows x 32 keys of accumulators
 constexpr int kFloatGroups = 1, kFloatTokens = 4;  // float GEMM register tile
 

@@ -17,6 +17,10 @@ float activate(Activation act, float x) {
     }
     case Activation::Gelu:
       return 0.5f * x * (1.0f + std::erf(x * 0.70710678118654752440f));
+    case Activation::Sigmoid:
+      return 1.0f / (1.0f + std::exp(-x));
+    case Activation::Identity:
+      return x;
     case Activation::SwigluClamped:
       break;  // not of the form act(gate) * up
   }

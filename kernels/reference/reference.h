@@ -21,6 +21,8 @@ void kv_store(KvDType dtype, const float* k, const float* v, size_t head_dim, si
 void attention(const AttentionArgs& args);
 void latent_store(KvDType dtype, const float* x, size_t dim, size_t slot, std::byte* block);
 void latent_attention(const LatentAttentionArgs& args);
+void causal_conv(const CausalConvArgs& args);
+void gated_delta(const GatedDeltaArgs& args);
 uint32_t argmax(const float* x, size_t n);
 
 /// Quantises one row of `cols` floats: int8 values filled up to whole blocks, then the blocks' Q8Meta.

@@ -19,6 +19,8 @@ const OpTable kScalarOps = {
     reference::attention,
     reference::latent_store,
     reference::latent_attention,
+    reference::causal_conv,
+    reference::gated_delta,
     reference::argmax,
 };
 

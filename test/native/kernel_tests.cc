@@ -26,6 +26,7 @@ int main(int argc, char** argv) {
   add_matmul_cases(cases);
   add_attention_cases(cases);
   add_latent_attention_cases(cases);
+  add_recurrent_cases(cases);
   int failures = 0, run = 0;
   for (const Case& c : cases) {
     if (c.name.find(filter) == std::string::npos) continue;

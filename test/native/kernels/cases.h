@@ -30,6 +30,7 @@ void add_packing_cases(Cases& cases);
 void add_vector_cases(Cases& cases);
 void add_attention_cases(Cases& cases);
 void add_latent_attention_cases(Cases& cases);
+void add_recurrent_cases(Cases& cases);
 void add_format_cases(Cases& cases, const std::string& fixtures);
 void add_dispatch_cases(Cases& cases);
 

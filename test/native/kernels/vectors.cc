@@ -194,8 +194,8 @@ void add_vector_cases(Cases& cases) {
     add("rope", run_rope);
     add("accumulate and add", run_sums);
     add("argmax", run_argmax);
-    const char* names[] = {"silu", "gelu_tanh", "gelu", "swiglu_clamped"};
-    for (int a = 0; a < 4; ++a) {
+    const char* names[] = {"silu", "gelu_tanh", "gelu", "swiglu_clamped", "sigmoid", "identity"};
+    for (int a = 0; a < 6; ++a) {
       cases.push_back({format("%s gated_activation %s is within tolerance", ops->isa, names[a]),
                        [ops, a] { return run_activation(*ops, static_cast<Activation>(a)); }});
     }
