@@ -46,9 +46,13 @@ __global__ void __launch_bounds__(kGemmThreads, 1) expert_gemm_gate_up_kernel(Ex
       const uint32_t own = static_cast<uint32_t>(2 * g + (i >> 1)),
                      pair = static_cast<uint32_t>(8 * n + 2 * t + (i & 1));
       if (pair >= tile.count) continue;
-      const bool there = col - slice->hidden_offset + own < slice->rows;
-      args.hidden[static_cast<size_t>(tile.row + pair) * args.hidden_stride + col + own] =
-          there ? gated(args.shape.activation, acc[0][n][i], acc[1][n][i]) : 0.0f;
+      const uint32_t row = col - slice->hidden_offset + own;
+      float value = 0.0f;
+      if (row < slice->rows) {
+        value = gated(args.shape.activation, acc[0][n][i] + bias_at(view.gate_bias, slice->first_row + row),
+                      acc[1][n][i] + bias_at(view.up_bias, slice->first_row + row));
+      }
+      args.hidden[static_cast<size_t>(tile.row + pair) * args.hidden_stride + col + own] = value;
     }
   }
 }
@@ -85,7 +89,8 @@ __global__ void __launch_bounds__(kGemmThreads, 1) expert_gemm_down_kernel(Exper
       const uint32_t own = static_cast<uint32_t>(8 * n + 2 * t + (i & 1));
       if (row >= args.shape.hidden_size || own >= tile.count) continue;
       const uint32_t pair = args.lists ? args.lists[tile.first + own] : tile.first + own;
-      args.outputs[static_cast<size_t>(pair) * args.output_stride + row] = acc[0][n][i];
+      args.outputs[static_cast<size_t>(pair) * args.output_stride + row] =
+          acc[0][n][i] + bias_at(view.down_bias, row);
     }
   }
 }

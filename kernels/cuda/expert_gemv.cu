@@ -22,9 +22,8 @@ __global__ void __launch_bounds__(kWarps * 32) expert_gate_up_kernel(ExpertGemvA
   const int warp = static_cast<int>(threadIdx.x >> 5);
   const uint32_t group = (col - slice->hidden_offset) / kGroupRows + static_cast<uint32_t>(warp & 1);
   const uint32_t token = args.pairs.ids ? pair / args.pairs.top_k : pair;
-  const size_t row = static_cast<size_t>(token) * args.x.stride;
-  const GemvInput x{args.x.f32 + row, args.x.q8 + row, args.x.q8_meta + row / kBlockColumns, args.x.stride,
-                    1};
+  const size_t at = static_cast<size_t>(token) * args.x.stride;
+  const GemvInput x{args.x.f32 + at, args.x.q8 + at, args.x.q8_meta + at / kBlockColumns, args.x.stride, 1};
   float acc[1][kLaneRows<F>] = {};
   if (group * kGroupRows < slice->rows) {
     const WeightView w = slice_matrix(args.shape, *slice, warp & 2 ? slice->up : slice->gate);
@@ -34,9 +33,26 @@ __global__ void __launch_bounds__(kWarps * 32) expert_gate_up_kernel(ExpertGemvA
   __syncthreads();
   if (warp != 0) return;
   const uint32_t lane = threadIdx.x, g = lane / kGroupRows, r = lane % kGroupRows;
-  const float gate = sums[g][r] + sums[g + 4][r], up = sums[g + 2][r] + sums[g + 6][r];
-  const bool present = col - slice->hidden_offset + lane < slice->rows;
-  store_block(args.hidden, pair, col / 32, present ? gated(args.shape.activation, gate, up) : 0.0f);
+  const uint32_t own = col - slice->hidden_offset + lane, row = slice->first_row + own;
+  float value = 0.0f;
+  if (own < slice->rows) {
+    const float gate = sums[g][r] + sums[g + 4][r] + bias_at(view->gate_bias, row);
+    const float up = sums[g + 2][r] + sums[g + 6][r] + bias_at(view->up_bias, row);
+    value = gated(args.shape.activation, gate, up);
+  }
+  store_block(args.hidden, pair, col / 32, value);
+}
+
+/// The weighted biases of row `row` of the down matrices that a token meets on the GPU.
+__device__ __forceinline__ float down_biases(const PairRouting& pairs, uint32_t token, uint32_t per_token,
+                                             uint32_t row) {
+  float sum = 0.0f;
+  for (uint32_t pair = token * per_token; pair < (token + 1) * per_token; ++pair) {
+    const ExpertView* view = view_of(pairs, pair);
+    if (view && view->down_bias)
+      sum = fmaf(pairs.weights ? pairs.weights[pair] : 1.0f, view->down_bias[row], sum);
+  }
+  return sum;
 }
 
 template <DType F>
@@ -71,6 +87,7 @@ __global__ void __launch_bounds__(kWarps * 32) expert_down_kernel(ExpertGemvArgs
   float y = 0.0f;
 #pragma unroll
   for (int w = 0; w < kWarps; ++w) y += sums[w][threadIdx.x];
+  y += down_biases(args.pairs, token, per_token, row);
   float* out = args.out + static_cast<size_t>(token) * args.out_stride + row;
   *out = fmaf(args.multiplier, y, *out);
 }

@@ -5,8 +5,16 @@
 
 namespace nearmoe::cuda {
 
+/// gpt-oss's, written so that NaN passes through.
+__device__ __forceinline__ float swiglu_clamped(float gate, float up) {
+  const float g = gate > 7.0f ? 7.0f : gate;
+  const float bounded = up > 7.0f ? 7.0f : up < -7.0f ? -7.0f : up;
+  return g / (1.0f + expf(-1.702f * g)) * (bounded + 1.0f);
+}
+
 /// act(gate) * up, as kernels/reference/gated_activation.cc.
 __device__ __forceinline__ float gated(ActivationKind kind, float gate, float up) {
+  if (kind == ActivationKind::SwigluClamped) return swiglu_clamped(gate, up);
   float act;
   if (kind == ActivationKind::Silu) {
     act = gate / (1.0f + expf(-gate));
@@ -17,6 +25,11 @@ __device__ __forceinline__ float gated(ActivationKind kind, float gate, float up
     act = 0.5f * gate * (1.0f + erff(gate * 0.70710678118654752440f));
   }
   return act * up;
+}
+
+/// Value `index` of a bias, 0 where there is none.
+__device__ __forceinline__ float bias_at(const float* bias, uint32_t index) {
+  return bias ? __ldg(bias + index) : 0.0f;
 }
 
 /// The slice whose part of a hidden row (its rows rounded up to 32) holds column `col`, a multiple of 16.

@@ -22,9 +22,10 @@ inline constexpr uint32_t kGemvTokens = 8;
 inline constexpr uint32_t kMaxSegments = 3;
 /// Most candidates per row of top_k.
 inline constexpr uint32_t kMaxCandidates = 256;
-/// Most experts of a layer, most experts per token.
+/// Most experts of a layer, most experts per token, most groups that experts lie in.
 inline constexpr uint32_t kMaxExperts = 1024;
 inline constexpr uint32_t kMaxTopK = 32;
+inline constexpr uint32_t kMaxExpertGroups = 32;
 /// Positions of one KV block; equals kernels/ops.h.
 inline constexpr uint32_t kKvTokens = 32;
 
@@ -199,14 +200,29 @@ uint32_t prefill_tile_tokens(uint32_t heads_per_kv, uint32_t padded_head_dim);
 // ---- router.cu
 
 enum class ScoringKind : uint32_t { Softmax, TopkSoftmax, SparseMixer, Sigmoid };
+/// What stands for a group of experts: its best expert, or the sum of its two best.
+enum class GroupScoreKind : uint32_t { Max, TopTwoSum };
+
+/// The rule of native/runtime/router.h without the logits' bias, which comes with the projection.
+struct RouterRule {
+  uint32_t num_experts, top_k;
+  ScoringKind scoring;
+  bool normalise;
+  float jitter_eps;
+  /// Softmax and Sigmoid: [E] or null, added to the scores for the choice alone.
+  const float* selection_bias;
+  /// Softmax and Sigmoid: experts lie in equal groups (0 and 1: none), only the best of which are chosen
+  /// from.
+  uint32_t num_groups, chosen_groups;
+  GroupScoreKind group_score;
+  float weight_multiplier;
+};
 
 /// Router logits -> ids (ascending) and weights; NaN logits count as -inf.
 struct RouterArgs {
   const float* logits;  ///< [T][stride]
-  uint32_t stride, tokens, num_experts, top_k;
-  ScoringKind scoring;
-  bool normalise;
-  float jitter_eps;
+  uint32_t stride, tokens;
+  RouterRule rule;
   int32_t* ids;    ///< [T][K]
   float* weights;  ///< [T][K]
 };
@@ -225,7 +241,8 @@ cudaError_t dispatch(const DispatchArgs& args, cudaStream_t stream);
 
 // ---- expert_gemv.cu, expert_gemm.cu, combine.cu
 
-enum class ActivationKind : uint32_t { Silu, GeluTanh, Gelu };
+/// SwigluClamped is gpt-oss's (kernels/ops.h).
+enum class ActivationKind : uint32_t { Silu, GeluTanh, Gelu, SwigluClamped };
 
 /// A slice of an expert in device-accessible memory.
 struct ExpertSlice {
@@ -235,12 +252,15 @@ struct ExpertSlice {
   uint32_t rows;           ///< of gate and up = columns of down
   uint32_t hidden_offset;  ///< of its first value in a row of hidden, a multiple of 32
   uint32_t down_group_bytes, down_superblocks, down_phase;
-  uint32_t unused;
+  uint32_t first_row;  ///< of gate and up, in the whole expert
 };
 /// An expert as kernels see it; one per VRAM slot, and one for each dense block and shared expert.
 struct ExpertView {
   uint32_t num_slices;
-  uint32_t hidden_cols;  ///< sum over slices of rows rounded up to 32
+  uint32_t hidden_cols;    ///< sum over slices of rows rounded up to 32
+  const float* gate_bias;  ///< of the whole expert, as up_bias and down_bias; null where it has none
+  const float* up_bias;
+  const float* down_bias;
   ExpertSlice slices[kMaxSlices];
 };
 
@@ -264,8 +284,8 @@ struct PairRouting {
   uint32_t tokens, top_k;
 };
 
-/// Few tokens: hidden[pair] = act(gate x) * up x, then out[t] += multiplier * sum over k of weight * down
-/// hidden.
+/// Few tokens: hidden[pair] = act(gate x + bias) * (up x + bias), then out[t] += multiplier * sum over k of
+/// weight * (down hidden + bias).
 struct ExpertGemvArgs {
   ExpertShape shape;
   PairRouting pairs;
@@ -284,8 +304,7 @@ struct ExpertTile {
   uint32_t first, count;
   uint32_t row;  ///< of hidden and prepared: rows row ... row + count
 };
-/// Many tokens: the same as grouped GEMMs. outputs[pair] = down act(gate x) * up x, for combine to weigh and
-/// add.
+/// Many tokens: the same as grouped GEMMs. outputs[pair] = down hidden + bias, for combine to weigh and add.
 struct ExpertGemmArgs {
   ExpertShape shape;
   const ExpertView* views;

@@ -22,7 +22,7 @@ extern "C" {
 #endif
 
 /// Raised with every change of this file that an older engine or backend would misread.
-#define NM_GPU_ABI 1
+#define NM_GPU_ABI 2
 
 typedef struct NmGpuContext NmGpuContext;
 
@@ -70,6 +70,7 @@ enum {
   NM_GPU_SCORING_SPARSEMIXER = 2,
   NM_GPU_SCORING_SIGMOID = 3,
 };
+enum { NM_GPU_GROUP_SCORE_MAX = 0, NM_GPU_GROUP_SCORE_TOP_TWO_SUM = 1 };
 
 typedef struct NmGpuAttention {
   uint32_t num_heads, num_kv_heads;  ///< num_heads is a multiple of num_kv_heads
@@ -80,15 +81,27 @@ typedef struct NmGpuAttention {
   float softcap;            ///< 0 = none
   uint32_t sliding_window;  ///< 0 = full attention
   int32_t rope;             ///< index into NmGpuModel.ropes, -1 = none
+  uint32_t sinks;           ///< attentionSinks will come: a logit per head in the softmax's denominator
 } NmGpuAttention;
+
+/// Which experts a token gets and with which weights, from logits to which routerBias, where it came, is
+/// added.
+typedef struct NmGpuRouter {
+  uint32_t scoring, norm_topk_prob;  ///< softmax and sigmoid scoring: divide the chosen weights by their sum
+  float jitter_eps;                  ///< sparsemixer
+  uint32_t selection_bias;           ///< routerSelectionBias will come; softmax and sigmoid scoring
+  uint32_t num_groups, chosen_groups;  ///< 1 and 1: no groups; at most 32
+  uint32_t group_score;
+  float weight_multiplier;
+} NmGpuRouter;
 
 typedef struct NmGpuFfn {
   uint32_t is_moe;
   uint32_t activation;
-  uint32_t intermediate_size;         ///< of the dense block, or of one expert
-  uint32_t num_experts, top_k;        ///< at most 1024 and 32
-  uint32_t scoring, norm_topk_prob;   ///< softmax and sigmoid scoring: divide the chosen weights by their sum
-  float jitter_eps;                   ///< sparsemixer
+  uint32_t intermediate_size;   ///< of the dense block, or of one expert
+  uint32_t num_experts, top_k;  ///< at most 1024 and 32
+  NmGpuRouter router;
+  uint32_t expert_bias;               ///< expertGateBias, expertUpBias, expertDownBias will come
   uint32_t shared_intermediate_size;  ///< 0 = no shared expert
   uint32_t shared_gate_sigmoid;
   // Routed experts, as transfers will bring them:
@@ -246,7 +259,8 @@ typedef struct NmGpuBackend {
   /// A dense matrix (query, key, value, output, router, gate ... lmHead). layer is -1 where the role has
   /// none.
   NmGpuCode (*upload_matrix)(NmGpuContext* context, uint32_t role, int32_t layer, const NmGpuMatrix* matrix);
-  /// A norm weight, a bias or the shared expert's gate.
+  /// A norm weight, a bias, sinks or the shared expert's gate; the biases of a layer's experts one behind the
+  /// other.
   NmGpuCode (*upload_vector)(NmGpuContext* context, uint32_t role, int32_t layer, const float* values,
                              uint32_t count);
   /// Checks that all dense weights are there; INVALID_ARGUMENT names the first missing one.

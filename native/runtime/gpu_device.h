@@ -55,6 +55,7 @@ class GpuDevice final : public ComputeDevice {
   Status upload(Role role, int32_t layer, const SlicedMatrix& matrix);
   Status upload(Role role, int32_t layer, const std::vector<float>& values);
   Status upload_layer(uint32_t layer);
+  Status upload_expert_biases(uint32_t layer);
 
   /// Takes over a layer's routing and groups its tokens by expert.
   Status take_routing(uint32_t layer);

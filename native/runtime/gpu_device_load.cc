@@ -29,6 +29,7 @@ NmGpuAttention describe(const AttentionSpec& spec) {
   out.scale = spec.scale;
   out.sliding_window = spec.sliding_window;
   out.rope = spec.rope;
+  out.sinks = spec.sinks;
   return out;
 }
 
@@ -40,9 +41,15 @@ NmGpuFfn describe(const FfnSpec& spec, const LayerWeights& weights) {
   if (!spec.is_moe) return out;
   out.num_experts = spec.num_experts;
   out.top_k = spec.top_k;
-  out.scoring = static_cast<uint32_t>(spec.router.scoring);
-  out.norm_topk_prob = spec.router.norm_topk_prob;
-  out.jitter_eps = spec.router.jitter_eps;
+  out.router = {static_cast<uint32_t>(spec.router.scoring),
+                spec.router.norm_topk_prob,
+                spec.router.jitter_eps,
+                spec.router.selection_bias,
+                spec.router.num_groups,
+                spec.router.chosen_groups,
+                static_cast<uint32_t>(spec.router.group_score),
+                spec.router.weight_multiplier};
+  out.expert_bias = spec.expert_bias;
   out.shared_intermediate_size = spec.shared_intermediate_size;
   out.shared_gate_sigmoid = spec.shared_gate_sigmoid;
   out.gate_dtype = static_cast<uint32_t>(weights.experts[0].gate.slices[0].dtype);
@@ -59,15 +66,7 @@ Status check_supported(const ModelSpec& spec, const Topology& topology) {
                        std::to_string(topology.max_group_ranks()) + ")");
   }
   for (const LayerSpec& layer : spec.layers) {
-    const RouterSpec& router = layer.ffn.router;
     if (layer.attention.is_latent) return unsupported("latent attention");
-    if (layer.attention.sinks) return unsupported("attention sinks");
-    if (layer.ffn.expert_bias) return unsupported("biases of experts");
-    if (layer.ffn.activation == Activation::SwigluClamped)
-      return unsupported("the clamped SwiGLU activation");
-    if (router.logit_bias || router.selection_bias) return unsupported("biases of the router");
-    if (router.num_groups > 1) return unsupported("choosing experts by group");
-    if (router.weight_multiplier != 1) return unsupported("multiplied routing weights");
   }
   return {};
 }
@@ -146,6 +145,21 @@ Status GpuDevice::upload(Role role, int32_t layer, const std::vector<float>& val
                                       static_cast<uint32_t>(values.size())));
 }
 
+Status GpuDevice::upload_expert_biases(uint32_t index) {
+  const std::vector<GatedFfn>& experts = store_.weights().layers[index].experts;
+  const std::pair<Role, std::vector<float> GatedFfn::*> biases[] = {
+      {Role::ExpertGateBias, &GatedFfn::gate_bias},
+      {Role::ExpertUpBias, &GatedFfn::up_bias},
+      {Role::ExpertDownBias, &GatedFfn::down_bias}};
+  for (const auto& [role, member] : biases) {
+    std::vector<float> all;
+    for (const GatedFfn& expert : experts)
+      all.insert(all.end(), (expert.*member).begin(), (expert.*member).end());
+    if (Status s = upload(role, static_cast<int32_t>(index), all); !s.ok()) return s;
+  }
+  return {};
+}
+
 Status GpuDevice::upload_layer(uint32_t index) {
   const LayerWeights& w = store_.weights().layers[index];
   const bool moe = spec_.layers[index].ffn.is_moe;
@@ -172,10 +186,14 @@ Status GpuDevice::upload_layer(uint32_t index) {
       {Role::QueryNorm, &w.query_norm},
       {Role::KeyNorm, &w.key_norm},
       {Role::OutputBias, &w.output_bias},
+      {Role::AttentionSinks, &w.attention_sinks},
+      {Role::RouterBias, &w.router_bias},
+      {Role::RouterSelectionBias, &w.router_selection_bias},
       {Role::SharedExpertGate, &w.shared_expert_gate}};
   for (const auto& [role, values] : vectors) {
     if (Status s = upload(role, layer, *values); !s.ok()) return s;
   }
+  if (Status s = upload_expert_biases(index); !s.ok()) return s;
   return moe ? upload(Role::Router, layer, w.router) : Status{};
 }
 

@@ -58,6 +58,24 @@ export const mutants = [
     to: '',
   },
   {
+    name: 'router: the second best of a group is forgotten when lanes meet',
+    ...{ file: 'router.cu', test: 'router_selection' },
+    from: 'second = fmaxf(fmaxf(second, __shfl_xor_sync(kAllLanes, second, offset)), fminf(top, other));',
+    to: 'second = fmaxf(second, fminf(top, other));',
+  },
+  {
+    name: 'router: the bias of the choice enters the weights',
+    ...{ file: 'router.cu', test: 'router_selection' },
+    from: 'const float logit = value_of(v, best, lane);',
+    to: 'const float logit = value_of(choice, best, lane);',
+  },
+  {
+    name: 'expert_gemv: slices take the biases of the first one',
+    ...{ file: 'expert_gemv.cu', test: 'expert_gemv' },
+    from: 'row = slice->first_row + own;',
+    to: 'row = own;',
+  },
+  {
     name: 'block sum: scratch is reused without a barrier',
     ...{ file: 'reduce.cuh', unit: 'norm', test: 'norm' },
     from: '  v = warp_sum(lane < warps ? scratch[lane] : 0.0f);\n  __syncthreads();',

@@ -10,6 +10,8 @@ import { Fixture, fixtureNames } from './fixture.js';
 
 /** As for the units (architectures.test.ts). */
 const TOLERANCE = 1e-3;
+/** As for the units: over the largest logit, what activations in 8 bits cost. */
+const QUANTISED_TOLERANCE = 0.05;
 
 const whole = process.env.NEARMOE_GPU_MATRIX === '1';
 const gpu = process.env.NEARMOE_GPU_KIND === 'cuda' ? 'cuda' : 'emulated';
@@ -44,7 +46,10 @@ function expectGolden(loaded: Fixture, results: readonly GenerateResult[]): void
 }
 
 /** Families whose layers the GPU kernels know; others are refused by name of what is missing. */
-const known = ['granitemoe', 'mixtral', 'olmoe', 'phimoe', 'qwen2_moe', 'qwen3_moe'];
+const known = [
+  ...['ernie4_5_moe', 'glm4_moe', 'gpt_oss', 'granitemoe', 'minimax_m2', 'mixtral', 'olmoe', 'phimoe'],
+  ...['qwen2_moe', 'qwen3_moe'],
+];
 const isKnown = (name: string) => known.includes(name.split('-')[0] ?? '');
 const names = fixtureNames.filter((name) => (whole || !isVariant(name)) && isKnown(name));
 
@@ -69,4 +74,19 @@ describe.each(names)('%s', (name) => {
       if (policy === 'ndp-only') expect(onGpu).toBe(0);
     },
   );
+});
+
+describe('gpt_oss with its experts in MXFP4 as stored', () => {
+  it.each([1, 2])('%i units', { timeout: 120_000 }, (units) => {
+    fixture = new Fixture('gpt_oss', { units, gpu }, true);
+    const names = { policy: 'gpu-on-demand', prefetch: 'prefill', cachePolicy: 'score' };
+    const results = fixture.run({ names, maxBatchTokens: units === 1 ? 512 : 7 });
+    expect(results[0]?.experts.onGpu).toBeGreaterThan(0);
+    for (const [index, prompt] of fixture.golden.prompts.entries()) {
+      const result = results[index];
+      if (result === undefined) throw new Error('a prompt has no result');
+      // The first row alone: a token that differs makes all later rows differ.
+      expect(fixture.logitError(prompt, result, 1), prompt.name).toBeLessThanOrEqual(QUANTISED_TOLERANCE);
+    }
+  });
 });

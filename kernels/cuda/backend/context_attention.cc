@@ -133,7 +133,7 @@ NmGpuCode Context::attend(uint32_t layer) {
                                  a.scale,
                                  a.softcap,
                                  a.sliding_window,
-                                 nullptr,
+                                 model_.weights(layer).vector(Role::AttentionSinks),
                                  upload_.positions,
                                  upload_.block_offsets,
                                  upload_.block_table,
@@ -161,13 +161,15 @@ NmGpuCode Context::attend(uint32_t layer) {
 NmGpuCode Context::route(uint32_t layer) {
   const NmGpuFfn& ffn = model_.layer(layer).ffn;
   const WeightSet& set = model_.weights(layer);
-  // The router has no bias: FinalNormBias is a vector that no layer has.
   GPU_TRY(matmul({&set, &x_, tokens_, 1.0F, false},
-                 {{Role::Router, Role::FinalNormBias, router_logits_, router_stride_}}));
-  GPU_TRY(launched(cuda::router({router_logits_, router_stride_, tokens_, ffn.num_experts, ffn.top_k,
-                                 static_cast<cuda::ScoringKind>(ffn.scoring), ffn.norm_topk_prob != 0,
-                                 ffn.jitter_eps, ids_, weights_},
-                                stream_),
+                 {{Role::Router, Role::RouterBias, router_logits_, router_stride_}}));
+  const NmGpuRouter& r = ffn.router;
+  const cuda::RouterRule rule{
+      ffn.num_experts,       ffn.top_k,       static_cast<cuda::ScoringKind>(r.scoring),
+      r.norm_topk_prob != 0, r.jitter_eps,    set.vector(Role::RouterSelectionBias),
+      r.num_groups,          r.chosen_groups, static_cast<cuda::GroupScoreKind>(r.group_score),
+      r.weight_multiplier};
+  GPU_TRY(launched(cuda::router({router_logits_, router_stride_, tokens_, rule, ids_, weights_}, stream_),
                    "router"));
   const size_t pairs = size_t{tokens_} * ffn.top_k;
   const auto fetch = [&](void* to, const void* from, size_t bytes) {

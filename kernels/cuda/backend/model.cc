@@ -35,9 +35,11 @@ cuda::WeightView make_view(DType dtype, uint32_t rows, uint32_t cols, uint32_t c
 }
 
 cuda::ExpertSlice make_slice(const uint8_t* gate, const uint8_t* up, const uint8_t* down,
-                             const cuda::WeightView& down_view, uint32_t rows, uint32_t hidden_offset) {
-  return {gate, up, down, rows, hidden_offset, down_view.group_bytes, down_view.superblocks, down_view.phase,
-          0};
+                             const cuda::WeightView& down_view, uint32_t rows, uint32_t hidden_offset,
+                             uint32_t first_row) {
+  return {
+      gate,     up, down, rows, hidden_offset, down_view.group_bytes, down_view.superblocks, down_view.phase,
+      first_row};
 }
 
 Model::Model(Failure& failure, Memory& memory, const NmGpuModel& spec)
@@ -56,6 +58,17 @@ bool Model::any_dense() const {
     if (dense_size(layer.ffn) > 0) return true;
   }
   return false;
+}
+
+void Model::set_biases(uint32_t layer, uint32_t expert, cuda::ExpertView& view) const {
+  const WeightSet& set = weights(layer);
+  const auto of_expert = [&](Role role, uint32_t size) {
+    const float* all = set.vector(role);
+    return all ? all + size_t{expert} * size : nullptr;
+  };
+  view.gate_bias = of_expert(Role::ExpertGateBias, layers_[layer].ffn.intermediate_size);
+  view.up_bias = of_expert(Role::ExpertUpBias, layers_[layer].ffn.intermediate_size);
+  view.down_bias = of_expert(Role::ExpertDownBias, spec_.hidden_size);
 }
 
 NmGpuCode Model::check_spec() const {
@@ -92,6 +105,14 @@ NmGpuCode Model::check_spec() const {
       return bad(i, "num_experts", "in 1 .. 1024", f.num_experts);
     if (f.top_k == 0 || f.top_k > cuda::kMaxTopK || f.top_k > f.num_experts) {
       return bad(i, "top_k", "in 1 .. min(32, num_experts)", f.top_k);
+    }
+    const NmGpuRouter& r = f.router;
+    if (r.num_groups == 0 || f.num_experts % r.num_groups != 0)
+      return bad(i, "num_groups", "to divide the experts evenly", r.num_groups);
+    if (r.num_groups > cuda::kMaxExpertGroups) return bad(i, "num_groups", "at most 32", r.num_groups);
+    if (r.chosen_groups == 0 || r.chosen_groups > r.num_groups ||
+        f.top_k > f.num_experts / r.num_groups * r.chosen_groups) {
+      return bad(i, "chosen_groups", "with room for top_k experts", r.chosen_groups);
     }
   }
   return NM_GPU_OK;
@@ -156,6 +177,7 @@ uint32_t Model::vector_size(uint32_t role, int32_t layer) const {
   if (r == Role::FinalNorm || r == Role::FinalNormBias) return spec_.hidden_size;
   if (of_no_layer(r)) return 0;
   const NmGpuAttention& a = layers_[static_cast<size_t>(layer)].attention;
+  const NmGpuFfn& f = layers_[static_cast<size_t>(layer)].ffn;
   const bool full = a.qk_norm == NM_GPU_QK_NORM_FULL;
   switch (r) {
     case Role::QueryBias:
@@ -167,6 +189,17 @@ uint32_t Model::vector_size(uint32_t role, int32_t layer) const {
       return full ? q_size(a) : a.head_dim;
     case Role::KeyNorm:
       return full ? kv_size(a) : a.head_dim;
+    case Role::AttentionSinks:
+      return a.sinks ? a.num_heads : 0;
+    case Role::RouterBias:
+      return f.is_moe ? f.num_experts : 0;
+    case Role::RouterSelectionBias:
+      return f.is_moe && f.router.selection_bias ? f.num_experts : 0;
+    case Role::ExpertGateBias:
+    case Role::ExpertUpBias:
+      return f.expert_bias ? f.num_experts * f.intermediate_size : 0;
+    case Role::ExpertDownBias:
+      return f.expert_bias ? f.num_experts * spec_.hidden_size : 0;
     case Role::AttentionNorm:
     case Role::AttentionNormBias:
     case Role::OutputBias:
@@ -262,7 +295,7 @@ NmGpuCode Model::build_dense(uint32_t layer) {
   view.hidden_cols = round_up_32(size);
   const cuda::WeightView& down = set.matrix(roles[2]).view;
   view.slices[0] =
-      make_slice(set.matrix(roles[0]).view.data, set.matrix(roles[1]).view.data, down.data, down, size, 0);
+      make_slice(set.matrix(roles[0]).view.data, set.matrix(roles[1]).view.data, down.data, down, size, 0, 0);
   cuda::ExpertView* device = nullptr;
   GPU_TRY(memory_.allocate(Purpose::Weights, 1, "dense block", &device));
   GPU_TRY(failure_.check(cudaMemcpy(device, &view, sizeof view, cudaMemcpyHostToDevice), "cudaMemcpy"));
@@ -270,25 +303,36 @@ NmGpuCode Model::build_dense(uint32_t layer) {
   return NM_GPU_OK;
 }
 
+/// What the layer's description promises beside the dense block.
+NmGpuCode Model::require_parts(uint32_t index) const {
+  const WeightSet& set = weights(index);
+  const NmGpuAttention& a = layers_[index].attention;
+  const NmGpuFfn& f = layers_[index].ffn;
+  const auto layer = static_cast<int32_t>(index);
+  const auto matrices = [&](bool wanted, std::initializer_list<Role> roles) {
+    for (const Role role : roles) GPU_TRY(require(!wanted || set.matrix(role).present(), role, layer));
+    return NmGpuCode{NM_GPU_OK};
+  };
+  const auto vectors = [&](bool wanted, std::initializer_list<Role> roles) {
+    for (const Role role : roles) GPU_TRY(require(!wanted || set.vector(role), role, layer));
+    return NmGpuCode{NM_GPU_OK};
+  };
+  GPU_TRY(vectors(true, {Role::AttentionNorm, Role::FfnNorm}));
+  GPU_TRY(matrices(true, {Role::Query, Role::Key, Role::Value, Role::Output}));
+  GPU_TRY(vectors(a.qk_norm != NM_GPU_QK_NORM_NONE, {Role::QueryNorm, Role::KeyNorm}));
+  GPU_TRY(vectors(a.sinks, {Role::AttentionSinks}));
+  GPU_TRY(matrices(f.is_moe, {Role::Router}));
+  GPU_TRY(vectors(f.is_moe && f.router.selection_bias, {Role::RouterSelectionBias}));
+  GPU_TRY(vectors(f.expert_bias, {Role::ExpertGateBias, Role::ExpertUpBias, Role::ExpertDownBias}));
+  return vectors(f.shared_gate_sigmoid, {Role::SharedExpertGate});
+}
+
 NmGpuCode Model::finish() {
   GPU_TRY(require(top().matrix(Role::Embedding).present(), Role::Embedding, -1));
   GPU_TRY(require(top().vector(Role::FinalNorm), Role::FinalNorm, -1));
   GPU_TRY(require(spec_.tied_embeddings || top().matrix(Role::LmHead).present(), Role::LmHead, -1));
   for (uint32_t i = 0; i < spec_.num_layers; ++i) {
-    const WeightSet& set = weights(i);
-    const auto layer = static_cast<int32_t>(i);
-    for (const Role role : {Role::AttentionNorm, Role::FfnNorm})
-      GPU_TRY(require(set.vector(role), role, layer));
-    for (const Role role : {Role::Query, Role::Key, Role::Value, Role::Output}) {
-      GPU_TRY(require(set.matrix(role).present(), role, layer));
-    }
-    if (layers_[i].attention.qk_norm != NM_GPU_QK_NORM_NONE) {
-      for (const Role role : {Role::QueryNorm, Role::KeyNorm})
-        GPU_TRY(require(set.vector(role), role, layer));
-    }
-    if (layers_[i].ffn.is_moe) GPU_TRY(require(set.matrix(Role::Router).present(), Role::Router, layer));
-    if (layers_[i].ffn.shared_gate_sigmoid)
-      GPU_TRY(require(set.vector(Role::SharedExpertGate), Role::SharedExpertGate, layer));
+    GPU_TRY(require_parts(i));
     GPU_TRY(build_dense(i));
   }
   complete_ = true;

@@ -52,6 +52,8 @@ class Model {
     return f.is_moe ? f.shared_intermediate_size : f.intermediate_size;
   }
   bool any_dense() const;
+  /// The biases of a routed expert, where its layer has some.
+  void set_biases(uint32_t layer, uint32_t expert, cuda::ExpertView& view) const;
   template <class F>
   uint32_t largest(F value) const {
     uint32_t most = 0;
@@ -64,6 +66,7 @@ class Model {
   bool shape_of(uint32_t role, int32_t layer, uint32_t* rows, uint32_t* cols) const;
   uint32_t vector_size(uint32_t role, int32_t layer) const;
   NmGpuCode build_dense(uint32_t layer);
+  NmGpuCode require_parts(uint32_t layer) const;
   NmGpuCode require(bool present, Role role, int32_t layer) const;
 
   Failure& failure_;
@@ -77,9 +80,11 @@ class Model {
 
 /// View of a packed matrix (kernels/quant_format.h); its size in bytes in *size_bytes.
 cuda::WeightView make_view(DType dtype, uint32_t rows, uint32_t cols, uint32_t col_begin, size_t* size_bytes);
-/// The three matrices of a slice as ExpertSlice, its hidden columns beginning at `hidden_offset`.
+/// The three matrices of a slice as ExpertSlice: its hidden columns begin at `hidden_offset`, its rows of
+/// gate and up are those of the whole expert from `first_row` on.
 cuda::ExpertSlice make_slice(const uint8_t* gate, const uint8_t* up, const uint8_t* down,
-                             const cuda::WeightView& down_view, uint32_t rows, uint32_t hidden_offset);
+                             const cuda::WeightView& down_view, uint32_t rows, uint32_t hidden_offset,
+                             uint32_t first_row);
 inline uint32_t round_up_32(uint32_t n) { return (n + 31) / 32 * 32; }
 std::string describe(uint32_t role, int32_t layer);
 

@@ -240,6 +240,8 @@ NmGpuCode Slots::transfer(uint32_t index, const NmGpuExpert& expert) {
   cuda::ExpertView& view = host_views_[index];
   view.num_slices = expert.num_slices;
   view.hidden_cols = 0;
+  model_.set_biases(expert.layer, expert.expert, view);
+  uint32_t first_row = 0;
   uint8_t* target = unified_ ? nullptr : base_ + index * slot_bytes_;
   for (uint32_t s = 0; s < expert.num_slices; ++s) {
     const NmGpuExpertSlice& slice = expert.slices[s];
@@ -252,8 +254,10 @@ NmGpuCode Slots::transfer(uint32_t index, const NmGpuExpert& expert) {
     size_t size = 0;
     const cuda::WeightView down = make_view(static_cast<DType>(slice.down.dtype), slice.down.rows,
                                             slice.down.cols, slice.down.col_begin, &size);
-    view.slices[s] = make_slice(where[0], where[1], where[2], down, slice.gate.rows, view.hidden_cols);
+    view.slices[s] =
+        make_slice(where[0], where[1], where[2], down, slice.gate.rows, view.hidden_cols, first_row);
     view.hidden_cols += round_up_32(slice.gate.rows);
+    first_row += slice.gate.rows;
   }
   const size_t view_bytes =
       offsetof(cuda::ExpertView, slices) + expert.num_slices * sizeof(cuda::ExpertSlice);

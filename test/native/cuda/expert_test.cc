@@ -1,4 +1,4 @@
-// router, dispatch, expert_gemv, expert_gemm, combine and top_k against plain loops.
+// dispatch, expert_gemv, expert_gemm, combine and top_k against plain loops.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -13,94 +13,6 @@ namespace gpu_test {
 namespace {
 
 using namespace nearmoe::cuda;
-
-/// The routing rule in double, written from its definition: sort, then weigh.
-void reference_router(const RouterArgs& args, const float* logits,
-                      std::vector<std::pair<int32_t, double>>& out) {
-  std::vector<double> v(logits, logits + args.num_experts);
-  for (double& x : v) x = std::isnan(x) ? -INFINITY : x;
-  std::vector<int32_t> order(args.num_experts);
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-    return v[static_cast<size_t>(a)] > v[static_cast<size_t>(b)];
-  });
-  const double top = v[static_cast<size_t>(order[0])];
-  double all = 0, chosen = 0;
-  for (const double x : v) all += std::exp(x - top);
-  out.clear();
-  for (uint32_t k = 0; k < args.top_k; ++k) {
-    const double x = v[static_cast<size_t>(order[k])];
-    double w = 0;
-    if (args.scoring == ScoringKind::Softmax) w = std::exp(x - top) / all;
-    if (args.scoring == ScoringKind::TopkSoftmax) w = std::exp(x - top);
-    if (args.scoring == ScoringKind::Sigmoid) w = 1 / (1 + std::exp(-x));
-    if (args.scoring == ScoringKind::SparseMixer) {
-      double sum = 0;
-      for (uint32_t j = k; j < args.num_experts; ++j) {
-        const double y = v[static_cast<size_t>(order[j])];
-        if ((x - y) / std::fmax(std::fabs(y), x) <= 2.0 * args.jitter_eps) sum += std::exp(y - x);
-      }
-      w = 1 / sum;
-    }
-    chosen += w;
-    out.push_back({order[k], w});
-  }
-  if (args.scoring == ScoringKind::TopkSoftmax ||
-      (args.normalise && args.scoring != ScoringKind::SparseMixer)) {
-    for (auto& [id, w] : out) w /= chosen;
-  }
-  std::sort(out.begin(), out.end());
-}
-
-void check_router(uint32_t experts, uint32_t top_k, ScoringKind scoring, bool normalise, uint32_t tokens) {
-  const uint32_t stride = experts + 3;
-  std::vector<float> logits = random_floats(size_t{tokens} * stride, 3.0f);
-  for (uint32_t t = 0; t < tokens; ++t) {
-    float* row = logits.data() + size_t{t} * stride;
-    if (t % 4 == 1) {
-      for (uint32_t e = 0; e < experts; e += 2) row[e] = 4.0f;  // ties
-    }
-    if (t % 4 == 2 && scoring != ScoringKind::SparseMixer)
-      row[experts / 2] = 200.0f;  // the others' weights underflow
-    if (t % 4 == 3) row[0] = NAN;
-  }
-  const Buffer<float> device_logits(logits);
-  Buffer<int32_t> ids(size_t{tokens} * top_k);
-  Buffer<float> weights(size_t{tokens} * top_k);
-  const RouterArgs args{
-      device_logits.data(), stride,        tokens, experts, top_k, scoring, normalise, 0.01f,
-      ids.data(),           weights.data()};
-  const std::string name = text("router %u of %u experts, scoring %u, normalise %d", top_k, experts,
-                                static_cast<unsigned>(scoring), normalise);
-  if (!run_in_orders(
-          name, [&] { return router(args, nullptr); }, ids, weights))
-    return;
-  const std::vector<int32_t> got_ids = ids.get();
-  std::vector<double> expected, tolerance;
-  bool same = true;
-  std::vector<std::pair<int32_t, double>> row;
-  for (uint32_t t = 0; t < tokens; ++t) {
-    reference_router(args, logits.data() + size_t{t} * stride, row);
-    for (uint32_t k = 0; k < top_k; ++k) {
-      same = same && got_ids[size_t{t} * top_k + k] == row[k].first;
-      expected.push_back(row[k].second);
-      tolerance.push_back(2e-6 * row[k].second + 1e-37);
-    }
-  }
-  check(same, name + ": ids");
-  check_close(name, weights.get(), expected, tolerance);
-}
-
-GPU_TEST(router) {
-  check_router(128, 8, ScoringKind::Softmax, true, 9);
-  check_router(64, 8, ScoringKind::Softmax, false, 5);
-  check_router(8, 2, ScoringKind::TopkSoftmax, false, 6);
-  check_router(16, 2, ScoringKind::SparseMixer, false, 13);
-  check_router(256, 8, ScoringKind::Sigmoid, true, 5);
-  check_router(60, 4, ScoringKind::Softmax, false, 4);
-  check_router(3, 3, ScoringKind::Softmax, true, 7);
-  check_router(1000, 32, ScoringKind::TopkSoftmax, false, 4);
-}
 
 /// Distinct ids per token, ascending, as the router gives them; some experts get many tokens.
 std::vector<int32_t> random_ids(uint32_t tokens, uint32_t top_k, uint32_t experts) {
@@ -157,9 +69,16 @@ GPU_TEST(dispatch) {
 /// An expert as slices over ranks, with its view; slices may be ragged.
 struct TestExpert {
   std::vector<std::unique_ptr<TestMatrix>> gate, up, down;
+  std::vector<float> gate_bias, up_bias, down_bias;  ///< zeros where it has none
+  std::unique_ptr<Buffer<float>> device_biases;
   ExpertView view{};
 
-  TestExpert(DType gate_dtype, DType down_dtype, uint32_t hidden, const std::vector<uint32_t>& slices) {
+  TestExpert(DType gate_dtype, DType down_dtype, uint32_t hidden, const std::vector<uint32_t>& slices,
+             bool biased = false)
+      : gate_bias(std::accumulate(slices.begin(), slices.end(), 0u)),
+        up_bias(gate_bias.size()),
+        down_bias(hidden) {
+    if (biased) add_biases();
     uint32_t begin = 0;
     for (const uint32_t rows : slices) {
       gate.push_back(std::make_unique<TestMatrix>(gate_dtype, rows, hidden, 0.2f));
@@ -174,34 +93,53 @@ struct TestExpert {
                                         w.group_bytes,
                                         w.superblocks,
                                         w.phase,
-                                        0};
+                                        begin};
       view.hidden_cols += round_up(rows, 32);
       begin += rows;
     }
   }
+
+ private:
+  void add_biases() {
+    std::vector<float> all;
+    for (std::vector<float>* bias : {&gate_bias, &up_bias, &down_bias}) {
+      *bias = random_floats(bias->size(), 2.0f);
+      all.insert(all.end(), bias->begin(), bias->end());
+    }
+    device_biases = std::make_unique<Buffer<float>>(all);
+    view.gate_bias = device_biases->data();
+    view.up_bias = view.gate_bias + gate_bias.size();
+    view.down_bias = view.up_bias + up_bias.size();
+  }
 };
 
-double activate(ActivationKind kind, double x) {
-  if (kind == ActivationKind::Silu) return x / (1 + std::exp(-x));
+double activate(ActivationKind kind, double x, double up) {
+  if (kind == ActivationKind::SwigluClamped) {
+    const double g = std::fmin(x, 7.0);
+    return g / (1 + std::exp(-1.702 * g)) * (std::fmin(std::fmax(up, -7.0), 7.0) + 1);
+  }
+  if (kind == ActivationKind::Silu) return x / (1 + std::exp(-x)) * up;
   if (kind == ActivationKind::GeluTanh)
-    return 0.5 * x * (1 + std::tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
-  return 0.5 * x * (1 + std::erf(x * 0.70710678118654752440));
+    return 0.5 * x * (1 + std::tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x))) * up;
+  return 0.5 * x * (1 + std::erf(x * 0.70710678118654752440)) * up;
 }
 
 /// The expert's output for a token in double, and how far float32 (and, for quantised down matrices, a hidden
 /// value that rounds to the neighbouring int8) may be off.
 void reference_expert(const TestExpert& e, ActivationKind kind, uint32_t hidden, const TestActivations& x,
                       uint32_t token, double share, std::vector<double>& out, std::vector<double>& slack) {
-  out.assign(hidden, 0.0);
+  out.assign(e.down_bias.begin(), e.down_bias.end());
   slack.assign(hidden, 0.0);
-  for (size_t s = 0; s < e.gate.size(); ++s) {
+  size_t first_row = 0;
+  for (size_t s = 0; s < e.gate.size(); first_row += e.gate[s++]->rows) {
     const uint32_t rows = e.gate[s]->rows;
     std::vector<float> h(rows);
     double largest = 0, error = 0;
     for (uint32_t r = 0; r < rows; ++r) {
-      const Product g = reference_product(*e.gate[s], r, x, token),
-                    u = reference_product(*e.up[s], r, x, token);
-      h[r] = static_cast<float>(activate(kind, g.sum) * u.sum);
+      Product g = reference_product(*e.gate[s], r, x, token), u = reference_product(*e.up[s], r, x, token);
+      g.sum += e.gate_bias[first_row + r];
+      u.sum += e.up_bias[first_row + r];
+      h[r] = static_cast<float>(activate(kind, g.sum, u.sum));
       largest = std::fmax(largest, std::fabs(h[r]));
       error = std::fmax(
           error, share * (g.magnitude * (std::fabs(u.sum) + 1) + u.magnitude * (std::fabs(g.sum) + 1)));
@@ -225,6 +163,7 @@ struct ExpertCase {
   std::vector<uint32_t> slices;
   ActivationKind activation;
   uint32_t tokens, top_k, experts, residents;
+  bool biased = false;
 };
 
 struct ExpertFixture {
@@ -251,7 +190,8 @@ struct ExpertFixture {
     slots.assign(c.experts, -1);
     std::vector<ExpertView> host_views;
     for (uint32_t i = 0; i < c.residents; ++i) {
-      experts.push_back(std::make_unique<TestExpert>(c.gate_dtype, c.down_dtype, c.hidden, c.slices));
+      experts.push_back(
+          std::make_unique<TestExpert>(c.gate_dtype, c.down_dtype, c.hidden, c.slices, c.biased));
       host_views.push_back(experts.back()->view);
       slots[c.residents - 1 - i] = static_cast<int32_t>(i);  // slots in another order than ids
     }
@@ -270,9 +210,9 @@ struct ExpertFixture {
     return {views.data(), device_ids.data(), device_slots.data(), device_weights.data(), c.tokens, c.top_k};
   }
   std::string name(const char* op) const {
-    return text("%s %s/%s, hidden %u, %zu slices, %u tokens, %u of %u experts, %u resident", op,
+    return text("%s %s/%s, hidden %u, %zu slices, %u tokens, %u of %u experts, %u resident%s", op,
                 nearmoe::traits(c.gate_dtype).name, nearmoe::traits(c.down_dtype).name, c.hidden,
-                c.slices.size(), c.tokens, c.top_k, c.experts, c.residents);
+                c.slices.size(), c.tokens, c.top_k, c.experts, c.residents, c.biased ? ", biased" : "");
   }
   void compare(const std::string& what, float multiplier, double share) const {
     std::vector<double> expected(start.begin(), start.end()), tolerance(start.size(), 1e-6);
@@ -372,6 +312,11 @@ std::vector<ExpertCase> expert_cases(uint32_t tokens) {
   }
   cases.push_back({DType::Q4_K, DType::Q6_K, 256, {256}, ActivationKind::GeluTanh, tokens, 3, 5, 5});
   cases.push_back({DType::BF16, DType::Q8_0, 33, {32, 32, 32}, ActivationKind::Gelu, tokens, 1, 3, 3});
+  // gpt-oss, its slices ragged.
+  cases.push_back(
+      {DType::MXFP4, DType::MXFP4, 64, {64, 32}, ActivationKind::SwigluClamped, tokens, 2, 5, 3, true});
+  cases.push_back(
+      {DType::F32, DType::F32, 45, {17, 5, 30}, ActivationKind::SwigluClamped, tokens, 2, 5, 4, true});
   return cases;
 }
 
