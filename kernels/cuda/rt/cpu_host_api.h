@@ -31,6 +31,7 @@ enum cudaError_t {
   cudaErrorLaunchFailure = 719,
   cudaErrorNotSupported = 801,
   cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureInvalidated = 901,
 };
 enum cudaMemcpyKind {
   cudaMemcpyHostToHost,
@@ -142,12 +143,14 @@ struct DeviceModel {
 extern DeviceModel device_model;
 
 /// Numbers as in native/runtime/gpu_abi.h.
-enum class Fault : int32_t { None, Allocation, PinnedAllocation, Copy, Launch, Kernel, DeviceLost };
+enum class Fault : int32_t { None, Allocation, PinnedAllocation, Copy, Launch, Kernel, DeviceLost, Graph };
 void inject_fault(Fault fault, uint64_t nth);
 /// What the last kernel that failed said, or "".
 const char* last_kernel_error();
 /// Operations enqueued so far, of any kind; for tests that place faults.
 uint64_t operations_enqueued();
+/// Graphs launched so far.
+uint64_t graphs_launched();
 
 cudaError_t enqueue_kernel(const char* name, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
                            std::function<void()> body);

@@ -1,225 +1,19 @@
-// Streams, events, copies, graphs and faults of the emulated runtime API.
-#include <cstdio>
+// Devices, errors, memory and copies of the emulated runtime API. Streams and events are in host_streams.cc,
+// graphs in host_graphs.cc.
 #include <cstdlib>
 #include <cstring>
 
-#include <chrono>
-#include <deque>
-#include <map>
 #include <memory>
-#include <mutex>
-#include <set>
-#include <string>
 #include <utility>
 #include <vector>
 
-#include "cpu_host_api.h"
 #include "host_memory.h"
-
-namespace gpu_host {
-namespace {
-
-struct Operation {
-  enum class Kind : uint8_t { Copy, Fill, Kernel, HostFunction, Record, Wait };
-  Kind kind;
-  const char* name;
-  std::function<cudaError_t()> run;
-  cudaEvent_t event = nullptr;
-  uint64_t generation = 0;  // of the event: recorded by, or waited for
-};
-
-}  // namespace
-}  // namespace gpu_host
-
-struct CUgraph_st {
-  std::vector<gpu_host::Operation> operations;
-};
-struct CUgraphExec_st {
-  std::vector<gpu_host::Operation> operations;
-};
-struct CUstream_st {
-  std::deque<gpu_host::Operation> queue;
-  std::unique_ptr<CUgraph_st> capture;
-};
-struct CUevent_st {
-  uint64_t recorded = 0, done = 0;  // generations
-  double seconds = 0;
-};
-
-namespace gpu_host {
-
-DeviceModel device_model;
-
-namespace {
-
-// Guards everything below and the memory maps. Recursive: operations run while it is held.
-std::recursive_mutex lock;
-using Hold = std::lock_guard<std::recursive_mutex>;
-std::set<cudaStream_t> streams;
-cudaError_t sticky = cudaSuccess;      // what every call answers once the device has failed
-cudaError_t last_error = cudaSuccess;  // of a refused launch; taken by cudaGetLastError
-std::string kernel_error;
-uint64_t enqueued;
-uint64_t shuffle_state = 1;
-
-struct PendingFault {
-  Fault fault = Fault::None;
-  uint64_t countdown = 0;
-};
-
-PendingFault fault_of_environment() {
-  const char* text = std::getenv("NEARMOE_GPU_FAULT");
-  int kind = 0;
-  unsigned long long nth = 0;
-  if (!text || std::sscanf(text, "%d:%llu", &kind, &nth) != 2) return {};
-  return {static_cast<Fault>(kind), nth};
-}
-PendingFault pending_fault = fault_of_environment();
-
-/// True at the n-th operation that `fault` is about.
-bool fault_strikes(Fault fault) {
-  if (pending_fault.fault != fault || pending_fault.countdown == 0) return false;
-  return --pending_fault.countdown == 0;
-}
-
-cudaError_t fail_device(cudaError_t error) {
-  if (sticky == cudaSuccess) sticky = error;
-  return error;
-}
-
-/// Every call begins with this: the device may be lost, now or before.
-cudaError_t enter() {
-  if (sticky != cudaSuccess) return sticky;
-  if (fault_strikes(Fault::DeviceLost)) return fail_device(cudaErrorDevicesUnavailable);
-  return cudaSuccess;
-}
-
-double now_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-bool runnable(const Operation& operation) {
-  return operation.kind != Operation::Kind::Wait || operation.event->done >= operation.generation;
-}
-
-void run_operation(const Operation& operation) {
-  if (operation.kind == Operation::Kind::Record) {
-    operation.event->done = operation.generation;
-    operation.event->seconds = now_seconds();
-    return;
-  }
-  if (!operation.run || sticky != cudaSuccess) return;
-  const bool copy = operation.kind == Operation::Kind::Copy;
-  const bool kernel = operation.kind == Operation::Kind::Kernel;
-  if (fault_strikes(Fault::DeviceLost)) {
-    fail_device(cudaErrorDevicesUnavailable);
-  } else if (copy && fault_strikes(Fault::Copy)) {
-    fail_device(cudaErrorLaunchFailure);
-  } else if (kernel && fault_strikes(Fault::Kernel)) {
-    kernel_error = std::string("kernel ") + operation.name + ": injected fault";
-    fail_device(cudaErrorIllegalAddress);
-  } else {
-    const DeviceMemoryAccess access;
-    if (const cudaError_t error = operation.run(); error != cudaSuccess) fail_device(error);
-  }
-}
-
-/// Runs one operation of a random stream that can go on; false where none can.
-bool run_one() {
-  std::vector<cudaStream_t> ready;
-  for (const cudaStream_t stream : streams) {
-    if (!stream->queue.empty() && runnable(stream->queue.front())) ready.push_back(stream);
-  }
-  if (ready.empty()) return false;
-  shuffle_state = shuffle_state * 6364136223846793005u + 1442695040888963407u + options.seed;
-  const cudaStream_t stream = ready[(shuffle_state >> 33) % ready.size()];
-  const Operation operation = std::move(stream->queue.front());
-  stream->queue.pop_front();
-  run_operation(operation);
-  return true;
-}
-
-/// Runs operations until `done` holds.
-template <class F>
-cudaError_t run_until(F done) {
-  while (!done()) {
-    if (run_one()) continue;
-    std::fprintf(stderr, "gpu emulation: streams wait for events that nobody will record\n");
-    return fail_device(cudaErrorLaunchFailure);
-  }
-  return sticky;
-}
-
-cudaError_t drain_all() {
-  return run_until([] {
-    for (const cudaStream_t stream : streams) {
-      if (!stream->queue.empty()) return false;
-    }
-    return true;
-  });
-}
-
-cudaError_t enqueue(cudaStream_t stream, Operation operation) {
-  if (const cudaError_t error = enter(); error != cudaSuccess) return error;
-  ++enqueued;
-  if (!stream) {  // the legacy stream: in order with everything
-    if (const cudaError_t error = drain_all(); error != cudaSuccess) return error;
-    run_operation(operation);
-    return sticky;
-  }
-  if (!streams.count(stream)) return cudaErrorInvalidResourceHandle;
-  if (stream->capture) {
-    const bool other = operation.kind == Operation::Kind::Record || operation.kind == Operation::Kind::Wait;
-    if (other) return cudaErrorStreamCaptureUnsupported;
-    stream->capture->operations.push_back(std::move(operation));
-  } else {
-    stream->queue.push_back(std::move(operation));
-  }
-  return cudaSuccess;
-}
-
-bool capturing() {
-  for (const cudaStream_t stream : streams) {
-    if (stream->capture) return true;
-  }
-  return false;
-}
-
-}  // namespace
-
-void inject_fault(Fault fault, uint64_t nth) {
-  const Hold hold(lock);
-  pending_fault = {fault, nth};
-}
-
-const char* last_kernel_error() { return kernel_error.c_str(); }
-uint64_t operations_enqueued() { return enqueued; }
-
-cudaError_t enqueue_kernel(const char* name, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
-                           std::function<void()> body) {
-  const Hold hold(lock);
-  if (sticky == cudaSuccess && fault_strikes(Fault::Launch))
-    return last_error = cudaErrorLaunchOutOfResources;
-  auto run = [=, body = std::move(body)] {
-    const std::string text = run_kernel(name, grid, block, shared_bytes, device_model.shared_limit, body);
-    if (text.empty()) return cudaSuccess;
-    kernel_error = text;
-    std::fprintf(stderr, "gpu emulation: %s\n", text.c_str());
-    return cudaErrorLaunchFailure;
-  };
-  return enqueue(stream, {Operation::Kind::Kernel, name, std::move(run)});
-}
-
-}  // namespace gpu_host
+#include "stream_queue.h"
 
 // NOLINTBEGIN: the names are CUDA's.
 using gpu_host::Hold;
 using gpu_host::Operation;
 using gpu_host::Where;
-
-#define GPU_ENTER()                \
-  const Hold hold(gpu_host::lock); \
-  if (const cudaError_t error_ = gpu_host::enter(); error_ != cudaSuccess) return error_
 
 cudaError_t cudaGetDeviceCount(int* count) {
   const Hold hold(gpu_host::lock);
@@ -289,16 +83,13 @@ cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
 }
 
 cudaError_t cudaDeviceSynchronize() {
-  GPU_ENTER();
+  GPU_ENTER_UNCAPTURED();
   return gpu_host::drain_all();
 }
 
 cudaError_t cudaDeviceReset() {
   const Hold hold(gpu_host::lock);
-  for (const cudaStream_t stream : gpu_host::streams) stream->queue.clear();
-  gpu_host::sticky = gpu_host::last_error = cudaSuccess;
-  gpu_host::kernel_error.clear();
-  gpu_host::pending_fault = {};
+  gpu_host::reset_device();
   return cudaSuccess;
 }
 
@@ -338,13 +129,17 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "unspecified launch failure";
     case cudaErrorStreamCaptureUnsupported:
       return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+      return "operation failed due to a previous error during capture";
+    case cudaErrorNotSupported:
+      return "operation not supported";
     default:
       return "unknown error";
   }
 }
 
 cudaError_t gpu_host_malloc(void** p, size_t bytes) {
-  GPU_ENTER();
+  GPU_ENTER_UNCAPTURED();
   *p = gpu_host::fault_strikes(gpu_host::Fault::Allocation) ? nullptr : gpu_host::allocate_device(bytes);
   return *p ? cudaSuccess : cudaErrorMemoryAllocation;
 }
@@ -358,7 +153,7 @@ cudaError_t cudaFree(void* p) {
 }
 
 cudaError_t gpu_host_malloc_pinned(void** p, size_t bytes, unsigned) {
-  GPU_ENTER();
+  GPU_ENTER_UNCAPTURED();
   *p =
       gpu_host::fault_strikes(gpu_host::Fault::PinnedAllocation) ? nullptr : gpu_host::allocate_pinned(bytes);
   return *p ? cudaSuccess : cudaErrorMemoryAllocation;
@@ -373,7 +168,7 @@ cudaError_t cudaFreeHost(void* p) {
 }
 
 cudaError_t cudaHostRegister(void* p, size_t bytes, unsigned) {
-  GPU_ENTER();
+  GPU_ENTER_UNCAPTURED();
   if (gpu_host::fault_strikes(gpu_host::Fault::PinnedAllocation)) return cudaErrorMemoryAllocation;
   return gpu_host::register_pinned(p, bytes) ? cudaSuccess : cudaErrorHostMemoryAlreadyRegistered;
 }
@@ -401,7 +196,10 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   if (from_device != (source == Where::Device) || to_device != (target == Where::Device)) {
     return cudaErrorInvalidMemcpyDirection;
   }
-  if (source == Where::Pageable && stream && stream->capture) return cudaErrorStreamCaptureUnsupported;
+  if ((source == Where::Pageable || target == Where::Pageable) && stream && stream->capture) {
+    stream->capture->valid = false;
+    return cudaErrorStreamCaptureUnsupported;
+  }
   std::function<cudaError_t()> run;
   if (source == Where::Pageable) {  // staged before the call returns, as the driver does
     auto staged = std::make_shared<std::vector<char>>(static_cast<const char*>(from),
@@ -433,124 +231,5 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void*
   const Hold hold(gpu_host::lock);
   return gpu_host::enqueue(stream, {Operation::Kind::HostFunction, "host function",
                                     [=] { return function(argument), cudaSuccess; }});
-}
-
-cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
-  *least = 0;
-  *greatest = -5;
-  return cudaSuccess;
-}
-
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned, int) {
-  GPU_ENTER();
-  *stream = new CUstream_st;
-  gpu_host::streams.insert(*stream);
-  return cudaSuccess;
-}
-
-cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  const Hold hold(gpu_host::lock);
-  if (!gpu_host::streams.count(stream)) return cudaErrorInvalidResourceHandle;
-  const cudaError_t error = gpu_host::run_until([=] { return stream->queue.empty(); });
-  gpu_host::streams.erase(stream);
-  delete stream;
-  return error;
-}
-
-cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  GPU_ENTER();
-  if (!stream) return gpu_host::drain_all();
-  if (!gpu_host::streams.count(stream)) return cudaErrorInvalidResourceHandle;
-  if (stream->capture) return cudaErrorStreamCaptureUnsupported;
-  return gpu_host::run_until([=] { return stream->queue.empty(); });
-}
-
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-  const Hold hold(gpu_host::lock);
-  return gpu_host::enqueue(stream, {Operation::Kind::Wait, "wait", {}, event, event->recorded});
-}
-
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  GPU_ENTER();
-  *event = new CUevent_st;
-  return cudaSuccess;
-}
-
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  const Hold hold(gpu_host::lock);
-  (void)gpu_host::drain_all();  // queues may refer to it
-  delete event;
-  return gpu_host::sticky;
-}
-
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  const Hold hold(gpu_host::lock);
-  const uint64_t generation = event->recorded + 1;
-  const cudaError_t error =
-      gpu_host::enqueue(stream, {Operation::Kind::Record, "record", {}, event, generation});
-  if (error == cudaSuccess) event->recorded = generation;
-  return error;
-}
-
-cudaError_t cudaEventQuery(cudaEvent_t event) {
-  GPU_ENTER();
-  if (gpu_host::capturing()) return cudaErrorStreamCaptureUnsupported;
-  if (event->done < event->recorded) gpu_host::run_one();  // time passes
-  if (gpu_host::sticky != cudaSuccess) return gpu_host::sticky;
-  return event->done < event->recorded ? cudaErrorNotReady : cudaSuccess;
-}
-
-cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  GPU_ENTER();
-  return gpu_host::run_until([=] { return event->done >= event->recorded; });
-}
-
-cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t start, cudaEvent_t end) {
-  GPU_ENTER();
-  if (start->recorded == 0 || end->recorded == 0) return cudaErrorInvalidResourceHandle;
-  if (start->done < start->recorded || end->done < end->recorded) return cudaErrorNotReady;
-  *ms = static_cast<float>((end->seconds - start->seconds) * 1e3);
-  return cudaSuccess;
-}
-
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
-  GPU_ENTER();
-  if (!gpu_host::streams.count(stream) || stream->capture) return cudaErrorInvalidResourceHandle;
-  stream->capture = std::make_unique<CUgraph_st>();
-  return cudaSuccess;
-}
-
-cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
-  const Hold hold(gpu_host::lock);
-  if (!gpu_host::streams.count(stream) || !stream->capture) return cudaErrorInvalidResourceHandle;
-  *graph = stream->capture.release();
-  return gpu_host::sticky;
-}
-
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
-  GPU_ENTER();
-  *exec = new CUgraphExec_st{graph->operations};
-  return cudaSuccess;
-}
-
-cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
-  const Hold hold(gpu_host::lock);
-  if (gpu_host::sticky == cudaSuccess && gpu_host::fault_strikes(gpu_host::Fault::Launch)) {
-    return gpu_host::last_error = cudaErrorLaunchOutOfResources;
-  }
-  for (const Operation& operation : exec->operations) {
-    if (const cudaError_t error = gpu_host::enqueue(stream, operation); error != cudaSuccess) return error;
-  }
-  return cudaSuccess;
-}
-
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
-  delete exec;
-  return cudaSuccess;
-}
-
-cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
-  delete graph;
-  return cudaSuccess;
 }
 // NOLINTEND
