@@ -8,11 +8,18 @@
 namespace nearmoe {
 namespace {
 
+/// Weights that the next call unpacks: `lines` cache lines from `next` on are fetched into L2 with each
+/// block.
+struct Ahead {
+  const uint8_t* next;
+  size_t lines;
+};
+
 /// kTokens tokens (lanes from `lane` on) times 16 rows over `blocks` blocks; continues the sums in y unless
 /// fresh.
 template <int kMaxCode, int kHalves, bool kHasMin, int kTokens>
 static void gemm_tokens(const WeightBlock* w, const TokenBlock* x, size_t lane, size_t blocks, bool fresh,
-                        float* y, size_t ldy, size_t rows) {
+                        Ahead ahead, float* y, size_t ldy, size_t rows) {
   constexpr int kQuads = 8 / kHalves;
   VF acc[kTokens];
 #pragma GCC unroll 16
@@ -23,6 +30,7 @@ static void gemm_tokens(const WeightBlock* w, const TokenBlock* x, size_t lane, 
   const float* scales = x->scale + lane;
   constexpr size_t kScaled = (offsetof(TokenBlock, scaled) - offsetof(TokenBlock, scale)) / sizeof(float);
   for (size_t b = 0; b < blocks; ++b, ++w) {
+    for (size_t line = 0; line < ahead.lines; ++line, ahead.next += 64) prefetch_far(ahead.next);
 #pragma GCC unroll 2
     for (size_t h = 0; h < kHalves; ++h) {
       VB codes[kQuads];
@@ -65,13 +73,14 @@ static void gemm_tokens(const WeightBlock* w, const TokenBlock* x, size_t lane, 
 /// One tile: its tokens in runs of kGemmTokens, then halves of that.
 template <int kMaxCode, int kHalves, bool kHasMin, int kTokens = kGemmTokens>
 static void gemm_tile(const WeightBlock* w, const TokenBlock* x, size_t lane, size_t tokens, size_t blocks,
-                      bool fresh, float* y, size_t ldy, size_t rows) {
-  for (; tokens >= kTokens; lane += kTokens, tokens -= kTokens, y += kTokens * ldy) {
-    gemm_tokens<kMaxCode, kHalves, kHasMin, kTokens>(w, x, lane, blocks, fresh, y, ldy, rows);
+                      bool fresh, Ahead ahead, float* y, size_t ldy, size_t rows) {
+  for (; tokens >= kTokens; lane += kTokens, tokens -= kTokens, y += kTokens * ldy, ahead.lines = 0) {
+    gemm_tokens<kMaxCode, kHalves, kHasMin, kTokens>(w, x, lane, blocks, fresh, ahead, y, ldy, rows);
   }
   if constexpr (kTokens > 1) {
     if (tokens > 0) {
-      gemm_tile<kMaxCode, kHalves, kHasMin, kTokens / 2>(w, x, lane, tokens, blocks, fresh, y, ldy, rows);
+      gemm_tile<kMaxCode, kHalves, kHasMin, kTokens / 2>(w, x, lane, tokens, blocks, fresh, ahead, y, ldy,
+                                                         rows);
     }
   }
 }
@@ -95,11 +104,17 @@ static void gemm(const PackedMatrix& w, const PackedLayout& layout, const ActVie
         for (size_t i = 0; i < blocks; i += kWeightBlocks) {
           const size_t count = blocks - i < kWeightBlocks ? blocks - i : kWeightBlocks;
           load_weights<Q, false>(group, layout, b + i, count, weights);
-          for (size_t tile = 0; tile < tiles; ++tile) {
+          // The weights behind these come in while these are multiplied; the last ones of a panel's columns
+          // lie before those of the next row group.
+          const bool last = i + count == blocks;
+          Ahead ahead{
+              group + (last ? layout.group_bytes : 0) + packed_codes_offset(layout, last ? b : b + i + count),
+              (layout.group_bytes / layout.blocks + 64 * tiles - 1) / (64 * tiles)};
+          for (size_t tile = 0; tile < tiles; ++tile, ahead.next += 64 * ahead.lines * count) {
             const size_t done = tile * kTileTokens;
             gemm_tile<Q::kMaxCode, Q::kHalves, Q::kHasMin>(
                 weights, panel + tile * blocks + i, 0,
-                tokens - done < kTileTokens ? tokens - done : kTileTokens, count, b + i == 0,
+                tokens - done < kTileTokens ? tokens - done : kTileTokens, count, b + i == 0, ahead,
                 y + (first_token + done) * ldy + g * kRowGroup, ldy, rows);
           }
         }
