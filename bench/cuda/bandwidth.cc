@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/cuda/attention_kernels.h"
 #include "test/native/cuda/weights.h"
 
 namespace gpu_test {

@@ -2,7 +2,7 @@
 // decoding; Dao et al. 2023). A block has one part of one KV head and all query heads that share it, so K and
 // V are read once for up to 8 query heads. Each warp walks over KV blocks of its own with an online softmax;
 // warps and parts are merged in a fixed order.
-#include "kernels.h"
+#include "attention_kernels.h"
 #include "kv_pool.cuh"
 #include "reduce.cuh"
 
@@ -20,10 +20,6 @@ struct Partial {
   float sum[D];
   float largest, total;
 };
-
-__device__ __forceinline__ float shift_factor(float from, float to) {
-  return from == -INFINITY ? 0.0f : expf(from - to);
-}
 
 /// Positions [first, end) of part `split` of the keys that a query at `position` sees, in whole KV blocks.
 struct Part {

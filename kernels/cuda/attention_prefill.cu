@@ -3,7 +3,7 @@
 // head, so K and V are read once for all heads that share them. Operands are sums of two bf16 (K and V in
 // bf16 need one): the error is that of float32 attention with inputs rounded to 16 bits of mantissa. Needs
 // sm_80.
-#include "kernels.h"
+#include "attention_kernels.h"
 #include "kv_pool.cuh"
 #include "rt/mma.h"
 

@@ -31,9 +31,11 @@ __global__ void __launch_bounds__(kGemmThreads, 1) gemm_kernel(MatmulArgs args) 
   const uint32_t groups = (w.rows + kGroupRows - 1) / kGroupRows;
   const uint32_t group = block * kGemmWarps + (threadIdx.x >> 5);
   // Warps beyond the matrix work on its last group and store nothing.
-  const uint8_t* const data[1] = {w.data + static_cast<size_t>(min(group, groups - 1)) * w.group_bytes};
+  const uint32_t head = blockIdx.z;
+  const uint8_t* const data[1] = {w.data + head * args.heads.weight_bytes +
+                                  static_cast<size_t>(min(group, groups - 1)) * w.group_bytes};
   float acc[1][kTiles][4] = {};
-  gemm_accumulate<F, kTiles, 1>(tile, data, w, args.x, 0, rows, used, acc);
+  gemm_accumulate<F, kTiles, 1>(tile, data, w, args.x, head * args.heads.x_cols, rows, used, acc);
   const int lane = static_cast<int>(threadIdx.x & 31), g = lane >> 2, t = lane & 3;
 #pragma unroll
   for (int n = 0; n < kTiles; ++n) {
@@ -46,7 +48,8 @@ __global__ void __launch_bounds__(kGemmThreads, 1) gemm_kernel(MatmulArgs args) 
       if (segment.bias) y += segment.bias[row];
       if (args.clip > 0.0f) y = fminf(fmaxf(y, -args.clip), args.clip);
       float* out = segment.y +
-                   static_cast<size_t>(first_token + static_cast<uint32_t>(token)) * segment.y_stride + row;
+                   static_cast<size_t>(first_token + static_cast<uint32_t>(token)) * segment.y_stride +
+                   head * args.heads.y_cols + row;
       *out = args.add ? *out + args.multiplier * y : args.multiplier * y;
     }
   }
@@ -57,7 +60,8 @@ __global__ void __launch_bounds__(kGemmThreads, 1) gemm_kernel(MatmulArgs args) 
 cudaError_t gemm(const MatmulArgs& args, cudaStream_t stream) {
   uint32_t blocks = 0;
   for (uint32_t i = 0; i < args.num_segments; ++i) blocks += row_blocks(args.segments[i].weight.rows);
-  const dim3 grid(blocks, (args.tokens + kTiles * 8 - 1) / (kTiles * 8));
+  const dim3 grid(blocks, (args.tokens + kTiles * 8 - 1) / (kTiles * 8),
+                  args.heads.count > 0 ? args.heads.count : 1);
   return with_format(args.dtype, [&]<DType F>() {
     return gpu_launch("gemm", gemm_kernel<F>, grid, dim3(kGemmThreads), 0, stream, args);
   });

@@ -18,20 +18,24 @@ __global__ void __launch_bounds__(kWarps * 32) gemv_kernel(MatmulArgs args) {
     ++s;
   }
   const MatmulSegment& segment = args.segments[s];
-  const GemvInput x{args.x.f32, args.x.q8, args.x.q8_meta, args.x.stride, static_cast<int>(args.tokens)};
+  const uint32_t head = blockIdx.y, col = head * args.heads.x_cols;
+  const GemvInput x{args.x.f32 + col, args.x.q8 + col, args.x.q8_meta + col / kBlockColumns, args.x.stride,
+                    static_cast<int>(args.tokens)};
+  WeightView w = segment.weight;
+  w.data += head * args.heads.weight_bytes;
   const int warp = static_cast<int>(threadIdx.x >> 5);
   float acc[TOK][kLaneRows<F>] = {};
-  accumulate_group<F, TOK>(segment.weight, group, x, warp, kWarps, acc);
+  accumulate_group<F, TOK>(w, group, x, warp, kWarps, acc);
   store_group_sums<F, TOK>(acc, sums[warp]);
   __syncthreads();
   const uint32_t token = threadIdx.x / kGroupRows, row = group * kGroupRows + threadIdx.x % kGroupRows;
   if (token >= args.tokens || row >= segment.weight.rows) return;
   float y = 0.0f;
 #pragma unroll
-  for (int w = 0; w < kWarps; ++w) y += sums[w][threadIdx.x];
+  for (int i = 0; i < kWarps; ++i) y += sums[i][threadIdx.x];
   if (segment.bias) y += segment.bias[row];
   if (args.clip > 0.0f) y = fminf(fmaxf(y, -args.clip), args.clip);
-  float* out = segment.y + static_cast<size_t>(token) * segment.y_stride + row;
+  float* out = segment.y + static_cast<size_t>(token) * segment.y_stride + head * args.heads.y_cols + row;
   *out = args.add ? *out + args.multiplier * y : args.multiplier * y;
 }
 
@@ -40,7 +44,7 @@ cudaError_t launch(const MatmulArgs& args, cudaStream_t stream) {
   uint32_t groups = 0;
   for (uint32_t i = 0; i < args.num_segments; ++i)
     groups += (args.segments[i].weight.rows + kGroupRows - 1) / kGroupRows;
-  const dim3 grid(groups), block(kWarps * 32);
+  const dim3 grid(groups, args.heads.count > 0 ? args.heads.count : 1), block(kWarps * 32);
   if (args.tokens == 1) return gpu_launch("gemv", gemv_kernel<F, 1>, grid, block, 0, stream, args);
   if (args.tokens == 2) return gpu_launch("gemv", gemv_kernel<F, 2>, grid, block, 0, stream, args);
   if (args.tokens <= 4) return gpu_launch("gemv", gemv_kernel<F, 4>, grid, block, 0, stream, args);

@@ -1,6 +1,7 @@
-// The GPU kernels' launchers: one per kernel file, each with its arguments as a struct of device pointers.
-// Called by the backend, the kernel tests and the check program; none of them allocates or synchronises. The
-// return value is the launch's cudaError_t; an error inside a kernel shows at the next synchronisation.
+// The GPU kernels' launchers, but for attention's (attention_kernels.h): one per kernel file, each with its
+// arguments as a struct of device pointers. Called by the backend, the kernel tests and the check program;
+// none of them allocates or synchronises. The return value is the launch's cudaError_t; an error inside a
+// kernel shows at the next synchronisation.
 //
 // T tokens, H hidden, N output rows, C columns, E experts, K experts per token, Q/G query and KV heads, D
 // head dim. Activation rows are padded with zeros to a multiple of 32 columns; `stride` counts columns.
@@ -26,8 +27,6 @@ inline constexpr uint32_t kMaxCandidates = 256;
 inline constexpr uint32_t kMaxExperts = 1024;
 inline constexpr uint32_t kMaxTopK = 32;
 inline constexpr uint32_t kMaxExpertGroups = 32;
-/// Positions of one KV block; equals kernels/ops.h.
-inline constexpr uint32_t kKvTokens = 32;
 
 /// A packed weight matrix (kernels/quant_format.h) in device memory.
 struct WeightView {
@@ -107,6 +106,13 @@ struct MatmulSegment {
   float* y;
   uint32_t y_stride;
 };
+/// The matrices of several heads, multiplied in one launch: head h has weights at data + h * weight_bytes,
+/// columns h * x_cols ... of the input rows (a multiple of 32) and values h * y_cols ... of the output rows.
+struct MatmulHeads {
+  uint32_t count;  ///< 0: no heads, the matrices as they are
+  uint32_t x_cols, y_cols;
+  size_t weight_bytes;
+};
 struct MatmulArgs {
   DType dtype;
   MatmulSegment segments[kMaxSegments];
@@ -116,86 +122,13 @@ struct MatmulArgs {
   float clip;  ///< 0 = off
   float multiplier;
   bool add;  ///< add to y instead of overwriting it
+  MatmulHeads heads;
 };
 /// At most kGemvTokens tokens. Float formats read x.f32, quantised ones x.q8.
 cudaError_t gemv(const MatmulArgs& args, cudaStream_t stream);
 /// Any number of tokens, tensor cores. Float formats read x.high and x.low (not on sm_75), quantised ones
 /// x.q8.
 cudaError_t gemm(const MatmulArgs& args, cudaStream_t stream);
-
-// ---- rope_kv_write.cu
-
-enum class QkNormKind : uint32_t { None, Head, Full };
-
-/// Norm of q and k, clipping, rotary embedding, and the store of k and v into the KV blocks.
-struct RopeKvArgs {
-  float* q;        ///< [T][Q * D], in place
-  const float* k;  ///< [T][G * D]
-  const float* v;  ///< [T][G * D]
-  uint32_t q_stride, k_stride, v_stride;
-  uint32_t tokens, num_heads, num_kv_heads, head_dim;
-  QkNormKind qk_norm;
-  const float* q_norm;  ///< [D] or [Q * D]
-  const float* k_norm;
-  float eps;
-  uint32_t rotary_dim;   ///< 0 = none
-  const float2* rotary;  ///< {cos, sin} [T][rotary_dim / 2]
-  bool interleaved;
-  const uint32_t* positions;      ///< [T]
-  const uint32_t* block_offsets;  ///< [T]: where the block table of the token's sequence begins
-  const uint32_t* block_table;
-  uint8_t* kv;  ///< the layer's part of the pool
-  uint32_t kv_dtype;
-  uint32_t padded_head_dim;
-  float clip;  ///< limit of q, k and v after the norm, before the rotation; 0 = off
-};
-cudaError_t rope_kv_write(const RopeKvArgs& args, cudaStream_t stream);
-
-/// Head dims are padded to one of 64, 128, 256 in the KV pool; 0 where it is larger.
-uint32_t padded_head_dim(uint32_t head_dim);
-/// Bytes of one KV block of one head in the pool: K [32][Dp], then V [32][Dp].
-size_t kv_pool_block_bytes(uint32_t kv_dtype, uint32_t padded_head_dim);
-
-// ---- attention_decode.cu, attention_prefill.cu
-
-struct AttentionArgs {
-  const float* q;  ///< [T][Q * D], normed and rotated
-  uint32_t q_stride;
-  float* out;  ///< [T][Q * D]
-  uint32_t out_stride;
-  uint32_t num_heads, num_kv_heads, head_dim, padded_head_dim;
-  float scale, softcap;
-  uint32_t sliding_window;
-  const float* sinks;  ///< [Q] or null
-  const uint32_t* positions;
-  const uint32_t* block_offsets;
-  const uint32_t* block_table;
-  const uint8_t* kv;
-  uint32_t kv_dtype;
-};
-/// Attention of single tokens, the sequence cut in `num_splits` parts. Rows: tokens[i], or i where null.
-struct AttentionDecodeArgs {
-  AttentionArgs attention;
-  const uint32_t* tokens;
-  uint32_t num_tokens;
-  uint32_t num_splits;
-  float* partial;  ///< workspace of attention_decode_workspace floats
-};
-cudaError_t attention_decode(const AttentionDecodeArgs& args, cudaStream_t stream);
-size_t attention_decode_workspace(uint32_t num_tokens, uint32_t num_heads, uint32_t padded_head_dim,
-                                  uint32_t num_splits);
-/// Tokens of one sequence that one block of attention_prefill works on: at most prefill_tile_tokens(heads per
-/// KV head).
-struct PrefillTile {
-  uint32_t first_token, count;
-};
-struct AttentionPrefillArgs {
-  AttentionArgs attention;
-  const PrefillTile* tiles;  ///< in device memory
-  uint32_t num_tiles;
-};
-cudaError_t attention_prefill(const AttentionPrefillArgs& args, cudaStream_t stream);
-uint32_t prefill_tile_tokens(uint32_t heads_per_kv, uint32_t padded_head_dim);
 
 // ---- router.cu
 

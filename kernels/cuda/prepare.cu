@@ -9,7 +9,8 @@ namespace {
 constexpr unsigned kWarps = 8;
 
 __global__ void __launch_bounds__(kWarps * 32) prepare_kernel(PrepareArgs args) {
-  const uint32_t row = blockIdx.y, block = blockIdx.x * kWarps + (threadIdx.x >> 5), lane = threadIdx.x & 31;
+  // Rows in x: a prompt's (token, expert) or (token, head) pairs are more than the 65,535 that y can count.
+  const uint32_t row = blockIdx.x, block = blockIdx.y * kWarps + (threadIdx.x >> 5), lane = threadIdx.x & 31;
   if (block >= args.out.stride / 32) return;  // whole warps
   const uint32_t col = 32 * block + lane;
   const float x = col < args.cols ? args.x[static_cast<size_t>(row) * args.x_stride + col] : 0.0f;
@@ -19,7 +20,7 @@ __global__ void __launch_bounds__(kWarps * 32) prepare_kernel(PrepareArgs args) 
 }  // namespace
 
 cudaError_t prepare(const PrepareArgs& args, cudaStream_t stream) {
-  const dim3 grid((args.out.stride / 32 + kWarps - 1) / kWarps, args.rows);
+  const dim3 grid(args.rows, (args.out.stride / 32 + kWarps - 1) / kWarps);
   return gpu_launch("prepare", prepare_kernel, grid, dim3(kWarps * 32), 0, stream, args);
 }
 

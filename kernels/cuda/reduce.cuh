@@ -17,6 +17,11 @@ __device__ __forceinline__ float warp_max(float v) {
   return v;
 }
 
+/// What sums of exponentials below `from` are multiplied with to be below `to`, which is at least as large.
+__device__ __forceinline__ float shift_factor(float from, float to) {
+  return from == -INFINITY ? 0.0f : expf(from - to);
+}
+
 /// Sum over the block in every thread; `scratch` holds 32 floats and may be reused after the call.
 __device__ __forceinline__ float block_sum(float v, float* scratch) {
   const unsigned warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = (blockDim.x + 31) >> 5;

@@ -1,7 +1,7 @@
 // What happens to q, k and v between projection and attention: norm of q and k, rotary embedding, and the
 // store of k and v into the KV pool, in one pass. A warp a head; a norm over the full projection takes one
 // block for all heads.
-#include "kernels.h"
+#include "attention_kernels.h"
 #include "kv_pool.cuh"
 #include "reduce.cuh"
 

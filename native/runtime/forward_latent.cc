@@ -8,9 +8,6 @@
 namespace nearmoe {
 namespace {
 
-/// The reference code's norms of compressed rows have this whatever the config's eps is.
-constexpr float kLatentNormEps = 1e-6F;
-
 /// A rank's rows of a projection for all tokens, into `out` (token stride `ld`).
 void project(const OpTable& ops, const SlicedMatrix& matrix, uint32_t rank, const LayerInput& input,
              uint32_t tokens, float* out, size_t ld) {

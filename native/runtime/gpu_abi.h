@@ -72,9 +72,16 @@ enum {
 };
 enum { NM_GPU_GROUP_SCORE_MAX = 0, NM_GPU_GROUP_SCORE_TOP_TWO_SUM = 1 };
 
+/// Latent attention (LatentSpec of native/runtime/model_spec.h).
+typedef struct NmGpuLatent {
+  uint32_t query_rank;      ///< 0: queries are projected at once
+  uint32_t key_value_rank;  ///< 0: no latent attention; else at most 512, with rope_dim at most 576
+  uint32_t nope_dim, rope_dim, value_dim;
+} NmGpuLatent;
+
 typedef struct NmGpuAttention {
   uint32_t num_heads, num_kv_heads;  ///< num_heads is a multiple of num_kv_heads
-  uint32_t head_dim;                 ///< even, at most 256
+  uint32_t head_dim;                 ///< even, at most 256 (latent attention: any)
   uint32_t qk_norm;
   float clip_qkv;           ///< 0 = off
   float scale;              ///< multiplies q.k
@@ -82,6 +89,7 @@ typedef struct NmGpuAttention {
   uint32_t sliding_window;  ///< 0 = full attention
   int32_t rope;             ///< index into NmGpuModel.ropes, -1 = none
   uint32_t sinks;           ///< attentionSinks will come: a logit per head in the softmax's denominator
+  NmGpuLatent latent;       ///< head_dim is then nope_dim + rope_dim and num_kv_heads 1
 } NmGpuAttention;
 
 /// Which experts a token gets and with which weights, from logits to which routerBias, where it came, is
@@ -259,6 +267,9 @@ typedef struct NmGpuBackend {
   /// A dense matrix (query, key, value, output, router, gate ... lmHead). layer is -1 where the role has
   /// none.
   NmGpuCode (*upload_matrix)(NmGpuContext* context, uint32_t role, int32_t layer, const NmGpuMatrix* matrix);
+  /// The matrices of a latent layer's heads (keyUp, valueUp), all of one format.
+  NmGpuCode (*upload_heads)(NmGpuContext* context, uint32_t role, int32_t layer, const NmGpuMatrix* heads,
+                            uint32_t count);
   /// A norm weight, a bias, sinks or the shared expert's gate; the biases of a layer's experts one behind the
   /// other.
   NmGpuCode (*upload_vector)(NmGpuContext* context, uint32_t role, int32_t layer, const float* values,

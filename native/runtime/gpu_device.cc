@@ -19,10 +19,6 @@ constexpr uint32_t kMeasuredExperts = 8;
 
 Status bad(const std::string& what) { return Status::error(Code::InvalidArgument, what); }
 
-NmGpuMatrix describe(const PackedMatrix& m) {
-  return {m.data, slice_bytes(m), m.rows, m.cols, static_cast<uint32_t>(m.dtype), m.col_begin};
-}
-
 }  // namespace
 
 Status GpuDevice::begin_step(const int32_t* wire, size_t wire_size, const float* ropes, size_t ropes_size) {
@@ -221,8 +217,8 @@ Status GpuDevice::transfer(uint32_t layer, uint32_t expert, uint32_t slot) {
   std::vector<NmGpuExpertSlice> slices;
   for (size_t i = 0; i < source.gate.slices.size(); ++i) {
     if (source.gate.slices[i].rows == 0) continue;
-    slices.push_back(
-        {describe(source.gate.slices[i]), describe(source.up.slices[i]), describe(source.down.slices[i])});
+    slices.push_back({gpu_matrix(source.gate.slices[i]), gpu_matrix(source.up.slices[i]),
+                      gpu_matrix(source.down.slices[i])});
   }
   const NmGpuExpert described{layer, expert, static_cast<uint32_t>(slices.size()), slices.data()};
   if (Status s = done(backend_->transfer(context_, slot, &described)); !s.ok()) return s;

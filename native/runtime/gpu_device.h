@@ -13,6 +13,9 @@ namespace nearmoe {
 Status make_compute_device(ModelSpec spec, DeviceOptions options, const std::atomic<int32_t>* cancel_flags,
                            uint32_t cancel_slots, std::unique_ptr<ComputeDevice>* device);
 
+/// A packed matrix as the library takes it.
+NmGpuMatrix gpu_matrix(const PackedMatrix& matrix);
+
 class GpuDevice final : public ComputeDevice {
  public:
   GpuDevice(ModelSpec spec, DeviceOptions options, const std::atomic<int32_t>* cancel_flags,
@@ -55,6 +58,7 @@ class GpuDevice final : public ComputeDevice {
   Status upload(Role role, int32_t layer, const SlicedMatrix& matrix);
   Status upload(Role role, int32_t layer, const std::vector<float>& values);
   Status upload_layer(uint32_t layer);
+  Status upload_heads(Role role, int32_t layer, const std::vector<PackedMatrix>& heads);
   Status upload_expert_biases(uint32_t layer);
 
   /// Takes over a layer's routing and groups its tokens by expert.

@@ -30,6 +30,10 @@ NmGpuAttention describe(const AttentionSpec& spec) {
   out.sliding_window = spec.sliding_window;
   out.rope = spec.rope;
   out.sinks = spec.sinks;
+  const LatentSpec& latent = spec.latent;
+  if (spec.is_latent)
+    out.latent = {latent.query_rank, latent.key_value_rank, latent.nope_dim, latent.rope_dim,
+                  latent.value_dim};
   return out;
 }
 
@@ -60,18 +64,19 @@ NmGpuFfn describe(const FfnSpec& spec, const LayerWeights& weights) {
 }
 
 /// What the units can compute and the GPU's kernels cannot.
-Status check_supported(const ModelSpec& spec, const Topology& topology) {
+Status check_supported(const Topology& topology) {
   if (topology.max_group_ranks() > kMaxExpertSlices) {
     return unsupported("experts cut over more than 64 threads (here " +
                        std::to_string(topology.max_group_ranks()) + ")");
-  }
-  for (const LayerSpec& layer : spec.layers) {
-    if (layer.attention.is_latent) return unsupported("latent attention");
   }
   return {};
 }
 
 }  // namespace
+
+NmGpuMatrix gpu_matrix(const PackedMatrix& m) {
+  return {m.data, slice_bytes(m), m.rows, m.cols, static_cast<uint32_t>(m.dtype), m.col_begin};
+}
 
 Status make_compute_device(ModelSpec spec, DeviceOptions options, const std::atomic<int32_t>* cancel_flags,
                            uint32_t cancel_slots, std::unique_ptr<ComputeDevice>* device) {
@@ -129,9 +134,7 @@ Status GpuDevice::create_context() {
 }
 
 Status GpuDevice::upload(Role role, int32_t layer, const PackedMatrix& matrix) {
-  const NmGpuMatrix described{
-      matrix.data,     slice_bytes(matrix), matrix.rows, matrix.cols, static_cast<uint32_t>(matrix.dtype),
-      matrix.col_begin};
+  const NmGpuMatrix described = gpu_matrix(matrix);
   return done(backend_->upload_matrix(context_, static_cast<uint32_t>(role), layer, &described));
 }
 
@@ -143,6 +146,14 @@ Status GpuDevice::upload(Role role, int32_t layer, const std::vector<float>& val
   if (values.empty()) return {};
   return done(backend_->upload_vector(context_, static_cast<uint32_t>(role), layer, values.data(),
                                       static_cast<uint32_t>(values.size())));
+}
+
+Status GpuDevice::upload_heads(Role role, int32_t layer, const std::vector<PackedMatrix>& heads) {
+  if (heads.empty()) return {};
+  std::vector<NmGpuMatrix> described;
+  for (const PackedMatrix& head : heads) described.push_back(gpu_matrix(head));
+  return done(backend_->upload_heads(context_, static_cast<uint32_t>(role), layer, described.data(),
+                                     static_cast<uint32_t>(described.size())));
 }
 
 Status GpuDevice::upload_expert_biases(uint32_t index) {
@@ -165,6 +176,8 @@ Status GpuDevice::upload_layer(uint32_t index) {
   const bool moe = spec_.layers[index].ffn.is_moe;
   const auto layer = static_cast<int32_t>(index);
   const std::pair<Role, const SlicedMatrix*> matrices[] = {
+      {Role::QueryDown, &w.query_down},
+      {Role::LatentDown, &w.latent_down},
       {Role::Query, &w.query},
       {Role::Key, &w.key},
       {Role::Value, &w.value},
@@ -193,6 +206,8 @@ Status GpuDevice::upload_layer(uint32_t index) {
   for (const auto& [role, values] : vectors) {
     if (Status s = upload(role, layer, *values); !s.ok()) return s;
   }
+  if (Status s = upload_heads(Role::KeyUp, layer, w.key_up); !s.ok()) return s;
+  if (Status s = upload_heads(Role::ValueUp, layer, w.value_up); !s.ok()) return s;
   if (Status s = upload_expert_biases(index); !s.ok()) return s;
   return moe ? upload(Role::Router, layer, w.router) : Status{};
 }
@@ -215,7 +230,7 @@ Status GpuDevice::upload_weights() {
 
 Status GpuDevice::finish_load() {
   if (Status s = ComputeDevice::finish_load(); !s.ok()) return s;
-  if (Status s = check_supported(spec_, options_.topology); !s.ok()) return s;
+  if (Status s = check_supported(options_.topology); !s.ok()) return s;
   if (Status s = create_context(); !s.ok()) return s;
   if (Status s = upload_weights(); !s.ok()) return s;
   store_.release_dense();

@@ -32,6 +32,8 @@ struct LatentSpec {
 
   uint32_t row_size() const { return key_value_rank + rope_dim; }
 };
+/// The reference code's norms of compressed rows have this whatever the config's eps is.
+inline constexpr float kLatentNormEps = 1e-6F;
 
 struct AttentionSpec {
   uint32_t num_heads = 0;

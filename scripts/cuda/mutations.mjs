@@ -130,6 +130,30 @@ export const mutants = [
     to: '    }\n  }\n  for (int h = 0; h < heads; ++h) {',
   },
   {
+    name: 'latent_write: the norm divides by the width of the whole row',
+    ...{ file: 'latent_write.cu', test: 'latent_write' },
+    from: 'static_cast<float>(args.value_dim) + args.eps',
+    to: 'static_cast<float>(args.latent_dim) + args.eps',
+  },
+  {
+    name: 'latent_attention: a key too many is seen',
+    ...{ file: 'latent_attention.cu', test: 'latent_attention' },
+    from: 'first + key <= rows.position[i >> 1]',
+    to: 'first + key <= rows.position[i >> 1] + 1',
+  },
+  {
+    name: 'latent_attention: parts are added without regard to their largest scores',
+    ...{ file: 'latent_attention.cu', test: 'latent_attention' },
+    from: 'sum += parts[s * size + d] * shift_factor(parts[s * size + a.value_dim], top);',
+    to: 'sum += parts[s * size + d];',
+  },
+  {
+    name: 'latent_attention: no barrier between scores and softmax',
+    ...{ file: 'latent_attention.cu', test: 'latent_attention' },
+    from: 'scores[warp >> 1]);\n    __syncthreads();',
+    to: 'scores[warp >> 1]);',
+  },
+  {
     name: 'expert_gemv: half of the gate is left out',
     ...{ file: 'expert_gemv.cu', test: 'expert_gemv' },
     from: 'const float gate = sums[g][r] + sums[g + 4][r]',

@@ -1,7 +1,7 @@
 /**
  * One kernel file compiled for one GPU target, and what ptxas says of each kernel in it: registers, shared
  * memory, spills, threads of a block. Called by compile-all.mjs. Results are kept under node_modules/.cache by
- * a hash of all kernel sources and flags, so that an interrupted run goes on where it was.
+ * a hash of the file, what it includes and the flags, so that an interrupted run goes on where it was.
  */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -40,18 +40,30 @@ export const kernelFiles = readdirSync(folder)
   .sort();
 
 /**
+ * @param {string} file of the project
+ * @param {Set<string>} seen the file itself and what it includes of the project, filled in
+ */
+function followIncludes(file, seen = new Set()) {
+  if (seen.has(file)) return seen;
+  seen.add(file);
+  for (const [, name] of readFileSync(file, 'utf8').matchAll(/^#include "(.+)"$/gm)) {
+    const found = [path.dirname(file), root]
+      .map((base) => path.join(base, name ?? ''))
+      .find((candidate) => existsSync(candidate));
+    if (!found) throw new Error(`${file}: "${name}" was not found`);
+    followIncludes(found, seen);
+  }
+  return seen;
+}
+
+/**
  * @param {string} file name of a kernel file without `.cu`
  * @returns {string} hash of everything that the compiled file depends on
  */
 function sourceHash(file) {
   const hash = createHash('sha256').update(flags.join(' ').replaceAll(root, '.'));
-  const headers = readdirSync(folder, { recursive: true, encoding: 'utf8' });
-  const sources = [
-    `${file}.cu`,
-    '../dtypes.h',
-    ...headers.filter((name) => /^(rt\/)?\w+\.(cuh|h)$/.test(name)),
-  ];
-  for (const name of sources.sort()) hash.update(name).update(readFileSync(path.join(folder, name)));
+  for (const source of [...followIncludes(path.join(folder, `${file}.cu`))].sort())
+    hash.update(path.relative(root, source)).update(readFileSync(source));
   return hash.digest('hex').slice(0, 16);
 }
 
@@ -163,7 +175,7 @@ function shortName(entry) {
  * @param {number} target
  */
 export function runsOn(name, target) {
-  return target !== 75 || !/^attention_prefill|^\w*gemm\w*<(f32|f16|bf16)\b/.test(name);
+  return target !== 75 || !/^attention_prefill|^latent_attention|^\w*gemm\w*<(f32|f16|bf16)\b/.test(name);
 }
 
 /**

@@ -64,6 +64,11 @@ NmGpuCode upload_matrix(NmGpuContext* c, uint32_t role, int32_t layer, const NmG
   return guarded(c, "upload_matrix",
                  [&](Context& g) { return g.model().upload_matrix(role, layer, *matrix); });
 }
+NmGpuCode upload_heads(NmGpuContext* c, uint32_t role, int32_t layer, const NmGpuMatrix* heads,
+                       uint32_t count) {
+  return guarded(c, "upload_heads",
+                 [&](Context& g) { return g.model().upload_heads(role, layer, heads, count); });
+}
 NmGpuCode upload_vector(NmGpuContext* c, uint32_t role, int32_t layer, const float* values, uint32_t count) {
   return guarded(c, "upload_vector",
                  [&](Context& g) { return g.model().upload_vector(role, layer, values, count); });
@@ -141,12 +146,11 @@ constexpr auto kInjectFault = &inject_fault;
 #endif
 
 constexpr NmGpuBackend kBackend = {
-    NM_GPU_ABI,      kName,          NEARMOE_GPU_BUILD,   probe_devices, create,
-    destroy,         last_error,     upload_matrix,       upload_vector, finish_upload,
-    allocate_kv,     allocate_slots, register_host,       allocate_host, begin_step,
-    run_attention,   wait_routing,   submit_experts,      add_partial,   run_logits,
-    wait_logits,     transfer,       completed_transfers, memory,        measure_experts,
-    drain_transfers, take_events,    kInjectFault,
+    NM_GPU_ABI,     kName,           NEARMOE_GPU_BUILD, probe_devices, create,        destroy,
+    last_error,     upload_matrix,   upload_heads,      upload_vector, finish_upload, allocate_kv,
+    allocate_slots, register_host,   allocate_host,     begin_step,    run_attention, wait_routing,
+    submit_experts, add_partial,     run_logits,        wait_logits,   transfer,      completed_transfers,
+    memory,         measure_experts, drain_transfers,   take_events,   kInjectFault,
 };
 
 }  // namespace

@@ -9,8 +9,6 @@ namespace {
 
 /// Groups of experts that one layer computes one after the other: the residents, then those that arrive.
 constexpr uint32_t kGemvRows = cuda::kGemvTokens;
-/// Parts of a sequence in attention_decode; tokens that can have as many.
-constexpr uint32_t kMaxSplits = 32, kSplitTokens = 16;
 
 }  // namespace
 
@@ -74,6 +72,9 @@ NmGpuCode Context::start() {
   GPU_TRY(check(cudaDeviceGetAttribute(&value, cudaDevAttrComputeCapabilityMajor, options_.device),
                 "cudaDeviceGetAttribute"));
   float_gemm_ = value >= 8;
+  if (!float_gemm_ && model_.any_latent())
+    return failure_.fail(NM_GPU_UNSUPPORTED, "create",
+                         "latent attention needs tensor cores for bf16 (compute capability 8.0 or newer)");
   int least = 0, greatest = 0;
   GPU_TRY(check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "cudaDeviceGetStreamPriorityRange"));
   GPU_TRY(check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest), "cudaStreamCreate"));
@@ -116,7 +117,7 @@ NmGpuCode Context::allocate_activations() {
     return memory_.allocate(Purpose::Activations, count, "activations", pointer);
   };
   hidden_stride_ = round_up_32(hidden);
-  const uint32_t q_size = attention(Model::q_size);
+  const uint32_t q_size = std::max(attention(Model::q_size), attention(Model::out_size));
   q_stride_ = round_up_32(q_size);
   kv_stride_ = round_up_32(attention(Model::kv_size));
   GPU_TRY(take(size_t{tokens} * hidden_stride_, &hidden_));
@@ -131,6 +132,7 @@ NmGpuCode Context::allocate_activations() {
       attention([](const NmGpuAttention& a) { return cuda::padded_head_dim(a.head_dim); });
   split_floats_ = std::max(cuda::attention_decode_workspace(tokens, heads, padded, 1),
                            cuda::attention_decode_workspace(kSplitTokens, heads, padded, kMaxSplits));
+  GPU_TRY(allocate_latents());
   GPU_TRY(take(split_floats_, &split_workspace_));
   const uint32_t experts = ffn([](const NmGpuFfn& f) { return f.is_moe ? f.num_experts : 0; });
   const uint32_t top_k = ffn([](const NmGpuFfn& f) { return f.is_moe ? f.top_k : 0; });
@@ -166,10 +168,9 @@ NmGpuCode Context::allocate_kv(uint32_t blocks) {
     return failure_.fail(NM_GPU_WRONG_ORDER, "allocate_kv", "the KV cache was allocated already");
   std::vector<uint8_t*> layers;
   for (uint32_t i = 0; i < model_.num_layers(); ++i) {
-    const NmGpuAttention& a = model_.layer(i).attention;
-    const size_t block = cuda::kv_pool_block_bytes(options_.kv_dtype, cuda::padded_head_dim(a.head_dim));
+    const size_t block = Model::kv_block_bytes(model_.layer(i).attention, options_.kv_dtype);
     layers.push_back(nullptr);
-    GPU_TRY(memory_.allocate(Purpose::Kv, block * a.num_kv_heads * blocks, "KV cache", &layers.back()));
+    GPU_TRY(memory_.allocate(Purpose::Kv, block * blocks, "KV cache", &layers.back()));
   }
   kv_ = std::move(layers);
   kv_blocks_ = blocks;

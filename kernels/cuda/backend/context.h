@@ -74,6 +74,8 @@ class Context {
     uint32_t begin, end, first_tile, num_tiles, rows;
   };
   static constexpr uint32_t kMaxGroups = 8;
+  /// Parts of a sequence in decode; tokens that can have as many.
+  static constexpr uint32_t kMaxSplits = 32, kSplitTokens = 16;
   /// What the expert kernels have in common for one layer of one step.
   struct Routed {
     uint32_t layer, tokens, top_k;
@@ -103,6 +105,17 @@ class Context {
   NmGpuCode project_qkv(uint32_t layer);
   NmGpuCode rotate_and_store(uint32_t layer);
   NmGpuCode attend(uint32_t layer);
+  /// Parts that the sequences of single tokens are cut into, where `blocks` thread blocks have a token and
+  /// its workspace for one part has `token_floats` values.
+  uint32_t decode_splits(uint32_t blocks, size_t token_floats) const;
+  // Latent attention (context_latent.cc).
+  NmGpuCode allocate_latents();
+  NmGpuCode project_latents(uint32_t layer);
+  NmGpuCode write_latents(uint32_t layer);
+  NmGpuCode attend_to_latents(uint32_t layer);
+  /// y[t][head] = the head's matrix times columns head * stride ... of head_input_'s rows.
+  NmGpuCode matmul_heads(uint32_t layer, Role role, float* y, uint32_t y_stride, uint32_t y_cols);
+  NmGpuCode latent_layer(uint32_t layer);
   NmGpuCode route(uint32_t layer);
   /// The dense block of a layer, or its shared expert.
   NmGpuCode run_dense(uint32_t layer);
@@ -141,6 +154,12 @@ class Context {
         *attention_ = nullptr;  ///< [T][stride of the widest layer]
   uint32_t q_stride_ = 0, kv_stride_ = 0;
   Forms attention_input_;  ///< of the output projection
+  // Latent attention, strides of the widest layer: compressed rows and queries, the latter in forms; queries
+  // among the latents and what they attended to [T][Q][...]; input of keyUp and valueUp, row t * Q + head.
+  float *latents_ = nullptr, *query_latents_ = nullptr;
+  uint32_t latent_stride_ = 0, query_latent_stride_ = 0;
+  Forms query_input_, head_input_;
+  float *latent_q_ = nullptr, *latent_out_ = nullptr;
   float* split_workspace_ = nullptr;
   size_t split_floats_ = 0;
   float* router_logits_ = nullptr;

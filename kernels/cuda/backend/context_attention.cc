@@ -6,7 +6,6 @@
 namespace nearmoe::gpu {
 namespace {
 
-constexpr uint32_t kMaxSplits = 32;
 /// A part of a sequence shorter than this does not pay for its merging: with 8 query heads on a KV head of an
 /// f16 cache, writing and reading a part's sums is 8.5% of its keys and values at 192 positions.
 constexpr uint32_t kSplitPositions = 192;
@@ -119,6 +118,15 @@ NmGpuCode Context::rotate_and_store(uint32_t layer) {
   return launched(cuda::rope_kv_write(args, stream_), "rope_kv_write");
 }
 
+/// Two blocks for each multiprocessor, as far as sequence and workspace allow.
+uint32_t Context::decode_splits(uint32_t blocks, size_t token_floats) const {
+  const uint32_t tokens = std::max(upload_.num_decode_tokens, 1U);
+  const uint32_t wanted = 2 * multiprocessors_ / std::max(tokens * blocks, 1U) + 1;
+  const uint32_t useful = upload_.longest_decode / kSplitPositions + 1;
+  const auto room = static_cast<uint32_t>(split_floats_ / (tokens * token_floats));
+  return std::max(std::min({wanted, useful, room, kMaxSplits}), 1U);
+}
+
 NmGpuCode Context::attend(uint32_t layer) {
   const NmGpuAttention& a = model_.layer(layer).attention;
   const uint32_t padded = cuda::padded_head_dim(a.head_dim);
@@ -141,12 +149,8 @@ NmGpuCode Context::attend(uint32_t layer) {
                                  options_.kv_dtype};
   if (upload_.num_decode_tokens > 0) {
     const uint32_t tokens = upload_.num_decode_tokens;
-    // Two blocks for each multiprocessor, as far as sequence and workspace allow.
-    const uint32_t wanted = 2 * multiprocessors_ / std::max(tokens * a.num_kv_heads, 1U) + 1;
-    const uint32_t useful = upload_.longest_decode / kSplitPositions + 1;
-    const auto room = static_cast<uint32_t>(split_floats_ /
-                                            cuda::attention_decode_workspace(tokens, a.num_heads, padded, 1));
-    const uint32_t splits = std::max(std::min({wanted, useful, room, kMaxSplits}), 1U);
+    const uint32_t splits =
+        decode_splits(a.num_kv_heads, cuda::attention_decode_workspace(1, a.num_heads, padded, 1));
     GPU_TRY(launched(
         cuda::attention_decode({args, upload_.decode_tokens, tokens, splits, split_workspace_}, stream_),
         "attention_decode"));
@@ -183,14 +187,18 @@ NmGpuCode Context::route(uint32_t layer) {
 NmGpuCode Context::layer_body(uint32_t layer) {
   const NmGpuAttention& a = model_.layer(layer).attention;
   const WeightSet& set = model_.weights(layer);
-  const uint32_t q_size = Model::q_size(a);
-  GPU_TRY(project_qkv(layer));
-  GPU_TRY(rotate_and_store(layer));
-  GPU_TRY(attend(layer));
+  const uint32_t out_size = Model::out_size(a);
+  if (Model::is_latent(a)) {
+    GPU_TRY(latent_layer(layer));
+  } else {
+    GPU_TRY(project_qkv(layer));
+    GPU_TRY(rotate_and_store(layer));
+    GPU_TRY(attend(layer));
+  }
   Forms input = attention_input_;
-  input.all.stride = round_up_32(q_size);
+  input.all.stride = round_up_32(out_size);
   const uint32_t form = form_of(set.matrix(Role::Output).dtype, tokens_);
-  GPU_TRY(launched(cuda::prepare({attention_, q_stride_, tokens_, q_size, sinks(input, form)}, stream_),
+  GPU_TRY(launched(cuda::prepare({attention_, q_stride_, tokens_, out_size, sinks(input, form)}, stream_),
                    "prepare"));
   GPU_TRY(matmul({&set, &input, tokens_, model_.spec().residual_multiplier, true},
                  {{Role::Output, Role::OutputBias, hidden_, hidden_stride_}}));

@@ -6,7 +6,10 @@
 namespace nearmoe::gpu {
 namespace {
 
-bool of_no_layer(Role role) { return role <= Role::LmHeadBias; }
+/// Matrices that come one for each head.
+bool is_of_heads(uint32_t role) {
+  return role == static_cast<uint32_t>(Role::KeyUp) || role == static_cast<uint32_t>(Role::ValueUp);
+}
 
 }  // namespace
 
@@ -71,53 +74,6 @@ void Model::set_biases(uint32_t layer, uint32_t expert, cuda::ExpertView& view) 
   view.down_bias = of_expert(Role::ExpertDownBias, spec_.hidden_size);
 }
 
-NmGpuCode Model::check_spec() const {
-  const auto bad = [&](size_t layer, const char* field, const std::string& expected, uint64_t got) {
-    return failure_.fail(NM_GPU_INVALID_ARGUMENT, "create",
-                         "layer " + std::to_string(layer) + ": expected " + field + " " + expected +
-                             ", got " + std::to_string(got));
-  };
-  if (spec_.hidden_size == 0 || spec_.vocab_size == 0 || spec_.num_layers == 0) {
-    return failure_.fail(NM_GPU_INVALID_ARGUMENT, "create",
-                         "expected hidden_size, vocab_size and num_layers above 0");
-  }
-  for (size_t i = 0; i < layers_.size(); ++i) {
-    const NmGpuAttention& a = layers_[i].attention;
-    const NmGpuFfn& f = layers_[i].ffn;
-    if (a.num_kv_heads == 0 || a.num_heads == 0 || a.num_heads % a.num_kv_heads != 0) {
-      return bad(i, "num_heads", "to be a multiple of num_kv_heads", a.num_heads);
-    }
-    if (a.head_dim == 0 || a.head_dim % 2 != 0 || cuda::padded_head_dim(a.head_dim) == 0) {
-      return bad(i, "head_dim", "even and at most 256", a.head_dim);
-    }
-    if (a.rope >= static_cast<int32_t>(ropes_.size()))
-      return bad(i, "rope", "below num_ropes", static_cast<uint64_t>(a.rope));
-    if (a.rope >= 0) {
-      const uint32_t rotary = ropes_[static_cast<size_t>(a.rope)].rotary_dim;
-      if (rotary > a.head_dim || rotary % 2 != 0)
-        return bad(i, "rotary_dim", "even and at most head_dim", rotary);
-    }
-    if (!f.is_moe) {
-      if (f.intermediate_size == 0) return bad(i, "intermediate_size", "above 0", 0);
-      continue;
-    }
-    if (f.num_experts == 0 || f.num_experts > cuda::kMaxExperts)
-      return bad(i, "num_experts", "in 1 .. 1024", f.num_experts);
-    if (f.top_k == 0 || f.top_k > cuda::kMaxTopK || f.top_k > f.num_experts) {
-      return bad(i, "top_k", "in 1 .. min(32, num_experts)", f.top_k);
-    }
-    const NmGpuRouter& r = f.router;
-    if (r.num_groups == 0 || f.num_experts % r.num_groups != 0)
-      return bad(i, "num_groups", "to divide the experts evenly", r.num_groups);
-    if (r.num_groups > cuda::kMaxExpertGroups) return bad(i, "num_groups", "at most 32", r.num_groups);
-    if (r.chosen_groups == 0 || r.chosen_groups > r.num_groups ||
-        f.top_k > f.num_experts / r.num_groups * r.chosen_groups) {
-      return bad(i, "chosen_groups", "with room for top_k experts", r.chosen_groups);
-    }
-  }
-  return NM_GPU_OK;
-}
-
 WeightSet* Model::set_of(uint32_t role, int32_t layer, const char* call) {
   const bool legal = role < kNumRoles && (of_no_layer(static_cast<Role>(role))
                                               ? layer == -1
@@ -127,98 +83,11 @@ WeightSet* Model::set_of(uint32_t role, int32_t layer, const char* call) {
   return nullptr;
 }
 
-bool Model::shape_of(uint32_t role, int32_t layer, uint32_t* rows, uint32_t* cols) const {
-  *cols = spec_.hidden_size;
-  if (of_no_layer(static_cast<Role>(role))) {
-    *rows = spec_.vocab_size;
-    return static_cast<Role>(role) == Role::Embedding || static_cast<Role>(role) == Role::LmHead;
-  }
-  const NmGpuLayer& l = layers_[static_cast<size_t>(layer)];
-  const uint32_t dense = dense_size(l.ffn);
-  switch (static_cast<Role>(role)) {
-    case Role::Query:
-      *rows = q_size(l.attention);
-      return true;
-    case Role::Key:
-    case Role::Value:
-      *rows = kv_size(l.attention);
-      return true;
-    case Role::Output:
-      *rows = spec_.hidden_size;
-      *cols = q_size(l.attention);
-      return true;
-    case Role::Gate:
-    case Role::Up:
-      *rows = dense;
-      return !l.ffn.is_moe;
-    case Role::SharedGate:
-    case Role::SharedUp:
-      *rows = dense;
-      return l.ffn.is_moe && dense > 0;
-    case Role::Down:
-      *rows = spec_.hidden_size;
-      *cols = dense;
-      return !l.ffn.is_moe;
-    case Role::SharedDown:
-      *rows = spec_.hidden_size;
-      *cols = dense;
-      return l.ffn.is_moe && dense > 0;
-    case Role::Router:
-      *rows = l.ffn.num_experts;
-      return l.ffn.is_moe != 0;
-    default:
-      return false;
-  }
-}
-
-uint32_t Model::vector_size(uint32_t role, int32_t layer) const {
-  const auto r = static_cast<Role>(role);
-  if (r == Role::LmHeadBias) return spec_.vocab_size;
-  if (r == Role::FinalNorm || r == Role::FinalNormBias) return spec_.hidden_size;
-  if (of_no_layer(r)) return 0;
-  const NmGpuAttention& a = layers_[static_cast<size_t>(layer)].attention;
-  const NmGpuFfn& f = layers_[static_cast<size_t>(layer)].ffn;
-  const bool full = a.qk_norm == NM_GPU_QK_NORM_FULL;
-  switch (r) {
-    case Role::QueryBias:
-      return q_size(a);
-    case Role::KeyBias:
-    case Role::ValueBias:
-      return kv_size(a);
-    case Role::QueryNorm:
-      return full ? q_size(a) : a.head_dim;
-    case Role::KeyNorm:
-      return full ? kv_size(a) : a.head_dim;
-    case Role::AttentionSinks:
-      return a.sinks ? a.num_heads : 0;
-    case Role::RouterBias:
-      return f.is_moe ? f.num_experts : 0;
-    case Role::RouterSelectionBias:
-      return f.is_moe && f.router.selection_bias ? f.num_experts : 0;
-    case Role::ExpertGateBias:
-    case Role::ExpertUpBias:
-      return f.expert_bias ? f.num_experts * f.intermediate_size : 0;
-    case Role::ExpertDownBias:
-      return f.expert_bias ? f.num_experts * spec_.hidden_size : 0;
-    case Role::AttentionNorm:
-    case Role::AttentionNormBias:
-    case Role::OutputBias:
-    case Role::FfnNorm:
-    case Role::FfnNormBias:
-    case Role::SharedExpertGate:
-      return spec_.hidden_size;
-    default:
-      return 0;
-  }
-}
-
-NmGpuCode Model::upload_matrix(uint32_t role, int32_t layer, const NmGpuMatrix& matrix) {
-  constexpr const char* kCall = "upload_matrix";
-  WeightSet* set = set_of(role, layer, kCall);
-  if (!set) return failure_.record().code;
+NmGpuCode Model::check_matrix(const char* call, uint32_t role, int32_t layer, const NmGpuMatrix& matrix,
+                              Matrix* checked, size_t* bytes) const {
   uint32_t rows = 0, cols = 0;
   const auto bad = [&](NmGpuCode code, const std::string& text) {
-    return failure_.fail(code, kCall, describe(role, layer) + ": " + text);
+    return failure_.fail(code, call, describe(role, layer) + ": " + text);
   };
   if (!shape_of(role, layer, &rows, &cols))
     return bad(NM_GPU_INVALID_ARGUMENT, "is no dense matrix of this model");
@@ -233,17 +102,58 @@ NmGpuCode Model::upload_matrix(uint32_t role, int32_t layer, const NmGpuMatrix& 
                                             "], got [" + std::to_string(matrix.rows) + ", " +
                                             std::to_string(matrix.cols) + "]");
   }
-  size_t bytes = 0;
-  Matrix uploaded{make_view(dtype, rows, cols, 0, &bytes), dtype};
-  if (matrix.size_bytes != bytes || !matrix.data) {
-    return bad(NM_GPU_INVALID_ARGUMENT, "expected " + std::to_string(bytes) + " packed bytes, got " +
+  *checked = {make_view(dtype, rows, cols, 0, bytes), dtype};
+  if (matrix.size_bytes != *bytes || !matrix.data) {
+    return bad(NM_GPU_INVALID_ARGUMENT, "expected " + std::to_string(*bytes) + " packed bytes, got " +
                                             std::to_string(matrix.size_bytes));
   }
-  Matrix& target = set->matrices[role];
-  if (target.present()) return bad(NM_GPU_INVALID_ARGUMENT, "was given twice");
+  return NM_GPU_OK;
+}
+
+NmGpuCode Model::upload_matrix(uint32_t role, int32_t layer, const NmGpuMatrix& matrix) {
+  constexpr const char* kCall = "upload_matrix";
+  if (is_of_heads(role))
+    return failure_.fail(NM_GPU_INVALID_ARGUMENT, kCall,
+                         describe(role, layer) + ": goes through upload_heads");
+  WeightSet* set = set_of(role, layer, kCall);
+  if (!set) return failure_.record().code;
+  Matrix uploaded;
+  size_t bytes = 0;
+  GPU_TRY(check_matrix(kCall, role, layer, matrix, &uploaded, &bytes));
+  return place(kCall, role, layer, &matrix, 1, bytes, uploaded, set->matrices[role]);
+}
+
+NmGpuCode Model::upload_heads(uint32_t role, int32_t layer, const NmGpuMatrix* heads, uint32_t count) {
+  constexpr const char* kCall = "upload_heads";
+  WeightSet* set = set_of(role, layer, kCall);
+  if (!set) return failure_.record().code;
+  const uint32_t expected = is_of_heads(role) ? layers_[static_cast<size_t>(layer)].attention.num_heads : 0;
+  if (count != expected || count == 0)
+    return failure_.fail(NM_GPU_INVALID_ARGUMENT, kCall,
+                         describe(role, layer) + ": expected " + std::to_string(expected) + " heads, got " +
+                             std::to_string(count));
+  Matrix uploaded;
+  size_t bytes = 0;
+  for (uint32_t head = 0; head < count; ++head) {
+    GPU_TRY(check_matrix(kCall, role, layer, heads[head], &uploaded, &bytes));
+    if (heads[head].dtype != heads[0].dtype)
+      return failure_.fail(NM_GPU_UNSUPPORTED, kCall, describe(role, layer) + ": heads of several formats");
+  }
+  uploaded.head_bytes = bytes;
+  return place(kCall, role, layer, heads, count, bytes, uploaded, set->matrices[role]);
+}
+
+/// Copies `count` matrices of `bytes` each, one behind the other, to the device.
+NmGpuCode Model::place(const char* call, uint32_t role, int32_t layer, const NmGpuMatrix* matrices,
+                       uint32_t count, size_t bytes, Matrix uploaded, Matrix& target) {
+  if (target.present())
+    return failure_.fail(NM_GPU_INVALID_ARGUMENT, call, describe(role, layer) + ": was given twice");
   uint8_t* device = nullptr;
-  GPU_TRY(memory_.allocate(Purpose::Weights, bytes, describe(role, layer).c_str(), &device));
-  GPU_TRY(failure_.check(cudaMemcpy(device, matrix.data, bytes, cudaMemcpyHostToDevice), "cudaMemcpy"));
+  GPU_TRY(memory_.allocate(Purpose::Weights, count * bytes, describe(role, layer).c_str(), &device));
+  for (uint32_t i = 0; i < count; ++i) {
+    GPU_TRY(failure_.check(cudaMemcpy(device + i * bytes, matrices[i].data, bytes, cudaMemcpyHostToDevice),
+                           "cudaMemcpy"));
+  }
   uploaded.view.data = device;
   target = uploaded;
   return NM_GPU_OK;
@@ -318,7 +228,13 @@ NmGpuCode Model::require_parts(uint32_t index) const {
     return NmGpuCode{NM_GPU_OK};
   };
   GPU_TRY(vectors(true, {Role::AttentionNorm, Role::FfnNorm}));
-  GPU_TRY(matrices(true, {Role::Query, Role::Key, Role::Value, Role::Output}));
+  const bool latent = is_latent(a), compressed = latent && a.latent.query_rank > 0;
+  GPU_TRY(matrices(true, {Role::Query, Role::Output}));
+  GPU_TRY(matrices(!latent, {Role::Key, Role::Value}));
+  GPU_TRY(matrices(latent, {Role::LatentDown, Role::KeyUp, Role::ValueUp}));
+  GPU_TRY(vectors(latent, {Role::KeyNorm}));
+  GPU_TRY(matrices(compressed, {Role::QueryDown}));
+  GPU_TRY(vectors(compressed, {Role::QueryNorm}));
   GPU_TRY(vectors(a.qk_norm != NM_GPU_QK_NORM_NONE, {Role::QueryNorm, Role::KeyNorm}));
   GPU_TRY(vectors(a.sinks, {Role::AttentionSinks}));
   GPU_TRY(matrices(f.is_moe, {Role::Router}));

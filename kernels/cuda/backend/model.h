@@ -6,7 +6,7 @@
 #include <array>
 #include <vector>
 
-#include "../kernels.h"
+#include "../attention_kernels.h"
 #include "memory.h"
 #include "native/runtime/model_spec.h"
 
@@ -15,6 +15,7 @@ namespace nearmoe::gpu {
 struct Matrix {
   cuda::WeightView view{};
   DType dtype = DType::F32;
+  size_t head_bytes = 0;  ///< from one head's matrix to the next; 0 where there is one matrix
   bool present() const { return view.data != nullptr; }
 };
 
@@ -34,6 +35,7 @@ class Model {
   /// INVALID_ARGUMENT or UNSUPPORTED with the field that the kernels cannot do.
   NmGpuCode check_spec() const;
   NmGpuCode upload_matrix(uint32_t role, int32_t layer, const NmGpuMatrix& matrix);
+  NmGpuCode upload_heads(uint32_t role, int32_t layer, const NmGpuMatrix* heads, uint32_t count);
   NmGpuCode upload_vector(uint32_t role, int32_t layer, const float* values, uint32_t count);
   NmGpuCode finish();
   bool complete() const { return complete_; }
@@ -45,13 +47,25 @@ class Model {
   const WeightSet& top() const { return weights_[0]; }
   uint32_t num_layers() const { return spec_.num_layers; }
 
+  static bool is_latent(const NmGpuAttention& a) { return a.latent.key_value_rank > 0; }
+  /// Width of the compressed row with its rotated part.
+  static uint32_t latent_dim(const NmGpuAttention& a) { return a.latent.key_value_rank + a.latent.rope_dim; }
   static uint32_t q_size(const NmGpuAttention& a) { return a.num_heads * a.head_dim; }
+  /// Width of all heads' outputs.
+  static uint32_t out_size(const NmGpuAttention& a) {
+    return is_latent(a) ? a.num_heads * a.latent.value_dim : q_size(a);
+  }
+  /// Bytes of a layer's part of one KV block.
+  static size_t kv_block_bytes(const NmGpuAttention& a, uint32_t kv_dtype);
+  /// Tokens of one sequence that a block of the layer's prefill kernel works on.
+  static uint32_t prefill_tile_tokens(const NmGpuAttention& a);
   static uint32_t kv_size(const NmGpuAttention& a) { return a.num_kv_heads * a.head_dim; }
   /// Intermediate size of the part every token passes: dense block or shared expert; 0 if there is none.
   static uint32_t dense_size(const NmGpuFfn& f) {
     return f.is_moe ? f.shared_intermediate_size : f.intermediate_size;
   }
   bool any_dense() const;
+  bool any_latent() const;
   /// The biases of a routed expert, where its layer has some.
   void set_biases(uint32_t layer, uint32_t expert, cuda::ExpertView& view) const;
   template <class F>
@@ -63,6 +77,14 @@ class Model {
 
  private:
   WeightSet* set_of(uint32_t role, int32_t layer, const char* call);
+  NmGpuCode check_attention(uint32_t layer) const;
+  NmGpuCode check_ffn(uint32_t layer) const;
+  NmGpuCode bad_field(uint32_t layer, const char* field, const std::string& expected, uint64_t got) const;
+  /// Checks a matrix against the role's shape and the kernels' formats; its view, without data, and its size.
+  NmGpuCode check_matrix(const char* call, uint32_t role, int32_t layer, const NmGpuMatrix& matrix,
+                         Matrix* checked, size_t* bytes) const;
+  NmGpuCode place(const char* call, uint32_t role, int32_t layer, const NmGpuMatrix* matrices, uint32_t count,
+                  size_t bytes, Matrix uploaded, Matrix& target);
   bool shape_of(uint32_t role, int32_t layer, uint32_t* rows, uint32_t* cols) const;
   uint32_t vector_size(uint32_t role, int32_t layer) const;
   NmGpuCode build_dense(uint32_t layer);
@@ -85,6 +107,8 @@ cuda::WeightView make_view(DType dtype, uint32_t rows, uint32_t cols, uint32_t c
 cuda::ExpertSlice make_slice(const uint8_t* gate, const uint8_t* up, const uint8_t* down,
                              const cuda::WeightView& down_view, uint32_t rows, uint32_t hidden_offset,
                              uint32_t first_row);
+/// Roles of weights that belong to no layer.
+inline bool of_no_layer(Role role) { return role <= Role::LmHeadBias; }
 inline uint32_t round_up_32(uint32_t n) { return (n + 31) / 32 * 32; }
 std::string describe(uint32_t role, int32_t layer);
 

@@ -38,9 +38,7 @@ void StepUpload::place_tokens(const NmGpuStep& step, bool decode_all) {
 }
 
 const PrefillTiles& StepUpload::prefill_tiles(uint32_t layer) const {
-  const NmGpuAttention& a = model_.layer(layer).attention;
-  const uint32_t size =
-      cuda::prefill_tile_tokens(a.num_heads / a.num_kv_heads, cuda::padded_head_dim(a.head_dim));
+  const uint32_t size = Model::prefill_tile_tokens(model_.layer(layer).attention);
   for (const PrefillTiles& tiles : prefill_) {
     if (tiles.tile_tokens == size) return tiles;
   }
@@ -115,9 +113,7 @@ NmGpuCode StepUpload::grow() {
 NmGpuCode StepUpload::upload(const NmGpuStep& step, bool decode_all, cudaStream_t stream) {
   if (prefill_.empty()) {
     for (uint32_t i = 0; i < model_.num_layers(); ++i) {
-      const NmGpuAttention& a = model_.layer(i).attention;
-      const uint32_t size =
-          cuda::prefill_tile_tokens(a.num_heads / a.num_kv_heads, cuda::padded_head_dim(a.head_dim));
+      const uint32_t size = Model::prefill_tile_tokens(model_.layer(i).attention);
       bool known = false;
       for (const PrefillTiles& tiles : prefill_) known = known || tiles.tile_tokens == size;
       if (!known) prefill_.push_back({size, 0, nullptr});

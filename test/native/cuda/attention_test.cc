@@ -1,75 +1,25 @@
 // rope_kv_write, attention_decode and attention_prefill against plain loops in double.
 #include <cmath>
 
-#include "harness.h"
-#include "kernels/cuda/kernels.h"
-#include "kernels/half.h"
-#include "kernels/ops.h"
-#include "kernels/reference/reference.h"
+#include "kv_host.h"
 
 namespace gpu_test {
 namespace {
 
 using namespace nearmoe::cuda;
 
-constexpr uint32_t kF32 = 0, kF16 = 1, kBF16 = 2;
-const char* const kKvNames[] = {"f32", "f16", "bf16"};
-
-float round_to(uint32_t kv_dtype, float x) {
-  if (kv_dtype == kF16) return nearmoe::f16_to_f32(nearmoe::f32_to_f16(x));
-  return kv_dtype == kBF16 ? nearmoe::bf16_to_f32(nearmoe::f32_to_bf16(x)) : x;
-}
-
-/// A KV pool on the host: blocks of [K 32 x Dp, V 32 x Dp] per KV head, 0xff where nothing was stored.
-struct Pool {
-  uint32_t kv_dtype, kv_heads, head_dim, padded;
-  std::vector<uint8_t> bytes;
+/// A KV pool on the host: blocks of [K 32 x Dp, V 32 x Dp] per KV head.
+struct Pool : KvElements {
+  uint32_t kv_heads, head_dim, padded;
 
   Pool(uint32_t kv_dtype_, uint32_t kv_heads_, uint32_t head_dim_, uint32_t blocks)
-      : kv_dtype(kv_dtype_), kv_heads(kv_heads_), head_dim(head_dim_), padded(padded_head_dim(head_dim_)) {
-    bytes.assign(blocks * kv_heads * kv_pool_block_bytes(kv_dtype, padded), 0xff);
-  }
+      : KvElements(kv_dtype_,
+                   blocks * kv_heads_ * kv_pool_block_bytes(kv_dtype_, padded_head_dim(head_dim_))),
+        kv_heads(kv_heads_),
+        head_dim(head_dim_),
+        padded(padded_head_dim(head_dim_)) {}
   size_t index(uint32_t block, uint32_t head, uint32_t slot, uint32_t d, bool value) const {
     return ((size_t{block} * kv_heads + head) * 2 + value) * kKvTokens * padded + slot * padded + d;
-  }
-  void put(size_t i, float x) {
-    if (kv_dtype == kF32) {
-      std::memcpy(&bytes[4 * i], &x, 4);
-    } else {
-      const uint16_t bits = kv_dtype == kF16 ? nearmoe::f32_to_f16(x) : nearmoe::f32_to_bf16(x);
-      std::memcpy(&bytes[2 * i], &bits, 2);
-    }
-  }
-  float get(size_t i) const {
-    float x;
-    uint16_t bits;
-    if (kv_dtype == kF32) {
-      std::memcpy(&x, &bytes[4 * i], 4);
-      return x;
-    }
-    std::memcpy(&bits, &bytes[2 * i], 2);
-    return kv_dtype == kF16 ? nearmoe::f16_to_f32(bits) : nearmoe::bf16_to_f32(bits);
-  }
-};
-
-/// Tokens of several sequences: where each stands and which blocks its sequence has.
-struct Batch {
-  std::vector<uint32_t> positions, offsets, table;
-  uint32_t blocks = 0;
-
-  /// Adds `count` tokens from `first` on; the sequence's blocks are scattered over the pool.
-  void add(uint32_t first, uint32_t count) {
-    const auto offset = static_cast<uint32_t>(table.size());
-    for (uint32_t i = 0; i < (first + count + kKvTokens - 1) / kKvTokens; ++i) table.push_back(blocks++);
-    std::shuffle(table.begin() + offset, table.end(), generator());
-    for (uint32_t i = 0; i < count; ++i) {
-      positions.push_back(first + i);
-      offsets.push_back(offset);
-    }
-  }
-  uint32_t tokens() const { return static_cast<uint32_t>(positions.size()); }
-  uint32_t block_of(uint32_t token, uint32_t position) const {
-    return table[offsets[token] + position / kKvTokens];
   }
 };
 
@@ -144,7 +94,7 @@ void check_rope(const RopeCase& c) {
   stored.bytes = device_pool.get();
   std::vector<float> got_all;
   std::vector<double> expected, tolerance;
-  std::vector<uint8_t> touched(pool.bytes.size() / (c.kv_dtype == kF32 ? 4 : 2));
+  std::vector<uint8_t> touched(pool.size());
   for (uint32_t t = 0; t < tokens; ++t) {
     for (uint32_t h = 0; h < c.heads + c.kv_heads; ++h) {
       const bool is_k = h >= c.heads;
@@ -193,11 +143,7 @@ void check_rope(const RopeCase& c) {
     }
   }
   check_close(name, got_all, expected, tolerance);
-  size_t spilled = 0;
-  const size_t element = c.kv_dtype == kF32 ? 4 : 2;
-  for (size_t i = 0; i < touched.size(); ++i) {
-    spilled += !touched[i] && std::memcmp(&stored.bytes[i * element], &pool.bytes[i * element], element) != 0;
-  }
+  const size_t spilled = stored.spilled(pool, touched);
   check(spilled == 0, name + text(": %zu values outside the tokens' slots were written", spilled));
 }
 
@@ -241,8 +187,7 @@ struct AttentionFixture {
         table(batch.table),
         device_pool(pool.bytes.size()) {
     for (uint32_t t = 0; t < batch.tokens(); ++t) {
-      if (t + 1 < batch.tokens() && batch.offsets[t + 1] == batch.offsets[t])
-        continue;  // the last of a sequence
+      if (!batch.last_of_sequence(t)) continue;
       for (uint32_t p = 0; p <= batch.positions[t]; ++p) fill(t, p);
     }
     device_pool.set(pool.bytes);
@@ -367,14 +312,7 @@ void check_prefill(const AttentionCase& c, const Batch& batch) {
   AttentionFixture f(c, batch);
   const std::string name = f.name("attention_prefill");
   const uint32_t each = prefill_tile_tokens(c.heads / c.kv_heads, f.pool.padded);
-  std::vector<PrefillTile> tiles;
-  for (uint32_t t = 0; t < batch.tokens();) {
-    uint32_t count = 1;
-    while (count < each && t + count < batch.tokens() && batch.offsets[t + count] == batch.offsets[t])
-      ++count;
-    tiles.push_back({t, count});
-    t += count;
-  }
+  const std::vector<PrefillTile> tiles = batch.tiles(each);
   const Buffer<PrefillTile> device_tiles(tiles);
   const auto launch = [&] {
     return attention_prefill({f.args(), device_tiles.data(), static_cast<uint32_t>(tiles.size())}, nullptr);

@@ -1,5 +1,6 @@
 // embedding, norm, prepare, gemv and gemm against plain loops and the reference ops.
 #include <cmath>
+#include <memory>
 
 #include "kernels/half.h"
 #include "kernels/reference/reference.h"
@@ -135,7 +136,8 @@ void check_matmul(const char* op, Multiply multiply, DType dtype, Shape shape, u
   const TestActivations x(random_floats(size_t{tokens} * cols, 1.0f, true), tokens, cols);
   const std::string name = shape_name(op, dtype, shape.rows, cols, tokens);
   Buffer<float> y(size_t{tokens} * shape.rows);
-  MatmulArgs args{dtype, {{w.view(), nullptr, y.data(), shape.rows}}, 1, x.view(), tokens, 0.0f, 1.0f, false};
+  MatmulArgs args{dtype, {{w.view(), nullptr, y.data(), shape.rows}}, 1, x.view(), tokens, 0.0f, 1.0f, false,
+                  {}};
   if (!run_in_orders(
           name, [&] { return multiply(args, nullptr); }, y))
     return;
@@ -166,7 +168,7 @@ void check_epilogue(const char* op, Multiply multiply, DType dtype, uint32_t tok
   const std::vector<float> bias = random_floats(33), start = random_floats(size_t{tokens} * 64);
   const Buffer<float> device_bias(bias);
   Buffer<float> y(start.size());
-  MatmulArgs args{dtype, {}, 3, x.view(), tokens, 2.5f, 0.5f, true};
+  MatmulArgs args{dtype, {}, 3, x.view(), tokens, 2.5f, 0.5f, true, {}};
   uint32_t offset = 0;
   for (int i = 0; i < 3; ++i) {
     args.segments[i] = {w[i]->view(), i == 1 ? nullptr : device_bias.data(), y.data() + offset, 64};
@@ -198,6 +200,49 @@ void check_epilogue(const char* op, Multiply multiply, DType dtype, uint32_t tok
   check_close(name, y.get(), expected, allowed);
 }
 
+/// A matrix for each of several heads in one launch; the rows of a head's part of x are `stride` columns
+/// apart.
+void check_heads(const char* op, Multiply multiply, DType dtype, uint32_t tokens, double tolerance) {
+  const uint32_t heads = 3, rows = 20, cols = fitting_cols(dtype, 40), stride = round_up(cols, 32);
+  std::vector<std::unique_ptr<TestMatrix>> w;
+  for (uint32_t h = 0; h < heads; ++h) w.push_back(std::make_unique<TestMatrix>(dtype, rows, cols));
+  const size_t bytes = w[0]->packed.size();
+  std::vector<uint8_t> packed;
+  for (const auto& matrix : w) {
+    const auto* data = reinterpret_cast<const uint8_t*>(matrix->packed.data());
+    packed.insert(packed.end(), data, data + bytes);
+  }
+  const Buffer<uint8_t> device(packed);
+  // Row t * heads + head, as latent_write and prepare leave them.
+  const TestActivations x(random_floats(size_t{tokens} * heads * cols), tokens * heads, cols);
+  Buffer<float> y(size_t{tokens} * heads * rows);
+  WeightView view = w[0]->view();
+  view.data = device.data();
+  MatmulArgs args{dtype,
+                  {{view, nullptr, y.data(), heads * rows}},
+                  1,
+                  x.view(),
+                  tokens,
+                  0.0f,
+                  1.0f,
+                  false,
+                  {heads, stride, rows, bytes}};
+  args.x.stride = heads * stride;
+  const std::string name = shape_name(op, dtype, rows, cols, tokens) + ", three heads";
+  if (!run_in_orders(
+          name, [&] { return multiply(args, nullptr); }, y))
+    return;
+  std::vector<double> expected, allowed;
+  for (uint32_t pair = 0; pair < tokens * heads; ++pair) {
+    for (uint32_t r = 0; r < rows; ++r) {
+      const Product p = reference_product(*w[pair % heads], r, x, pair);
+      expected.push_back(p.sum);
+      allowed.push_back(tolerance * p.magnitude + 1e-30);
+    }
+  }
+  check_close(name, y.get(), expected, allowed);
+}
+
 GPU_TEST(gemv) {
   for (const DType dtype : kFormats) {
     check_matmul("gemv", gemv, dtype, {50, 33}, 1, kFloatSum, false);
@@ -206,6 +251,7 @@ GPU_TEST(gemv) {
     check_matmul("gemv", gemv, dtype, {18, 96}, 7, kFloatSum, false);
     if (full()) check_matmul("gemv", gemv, dtype, {257, 2048}, 1, kFloatSum, false);
     check_epilogue("gemv", gemv, dtype, 2, kFloatSum);
+    check_heads("gemv", gemv, dtype, 2, kFloatSum);
     // Slices that begin or end inside a superblock.
     if (traits(dtype).block_cols == 256)
       check_matmul("gemv, slice", gemv, dtype, {20, 256}, 1, kFloatSum, false, 96);
@@ -222,6 +268,7 @@ GPU_TEST(gemm) {
     check_matmul("gemm", gemm, dtype, {17, 416}, 9, tolerance, exact);  // stages are loaded over
     if (full()) check_matmul("gemm", gemm, dtype, {65, 1024}, 33, tolerance, exact);
     check_epilogue("gemm", gemm, dtype, 12, tolerance);
+    check_heads("gemm", gemm, dtype, 11, tolerance);
     if (traits(dtype).block_cols == 256)
       check_matmul("gemm, slice", gemm, dtype, {20, 256}, 9, tolerance, exact, 96);
   }

@@ -2,6 +2,7 @@
 // have. Weights, keys, values, parts and lists count once for each thread block that touches them, so a
 // second block that reads them again shows; input rows, which all blocks share, count once.
 #include "traffic.h"
+#include "kernels/cuda/attention_kernels.h"
 #include "weights.h"
 
 namespace gpu_test {
