@@ -124,7 +124,8 @@ static void scores_q8(RowTile& tile, const std::byte* block, const std::byte* ah
 
 /// Turns row r's scores of keys [begin, end) of the step at first_key into softmax numerators; returns the
 /// factor that earlier sums and outputs must be multiplied with.
-static float softmax_step(const AttentionArgs& args, RowTile& tile, size_t r, size_t step_key, size_t begin,
+template <class Tile>
+static float softmax_step(const AttentionArgs& args, Tile& tile, size_t r, size_t step_key, size_t begin,
                           size_t end) {
   float* w = tile.weights[r];
   const size_t low = tile.first_key[r] > step_key ? tile.first_key[r] - step_key : 0;

@@ -37,6 +37,15 @@ NEARMOE_INLINE void f_store_up_to(float* p, VF v, size_t n) {
   }
 }
 
+/// out[i] = f_reduce_add(v[i]) for i < kCount.
+template <int kCount>
+NEARMOE_INLINE void f_reduce_add_each(const VF* v, float* out) {
+#if defined(__AVX512F__)
+  if constexpr (kCount == 16) return f_store(out, f_reduce_add_16(v));
+#endif
+  for (int i = 0; i < kCount; ++i) out[i] = f_reduce_add(v[i]);
+}
+
 /// dot_quads for kTokens tokens whose activations lie `stride` bytes apart.
 template <int kMaxCode, int kQuads, size_t kTokens>
 NEARMOE_INLINE void dot_tokens(const VB* w, const int8_t* a, size_t stride, VI* acc) {

@@ -47,6 +47,7 @@ NEARMOE_INLINE void f_store_n(float* p, VF v, size_t n) {
   _mm256_maskstore_ps(p, first_lanes(n), v.lo);
   _mm256_maskstore_ps(p + 8, first_lanes(n < 8 ? 0 : n - 8), v.hi);
 }
+NEARMOE_INLINE VF f_loaded(VF v) { return v; }
 NEARMOE_INLINE VF f_add(VF a, VF b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
 NEARMOE_INLINE VF f_sub(VF a, VF b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
 NEARMOE_INLINE VF f_mul(VF a, VF b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }

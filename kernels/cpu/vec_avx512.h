@@ -26,6 +26,11 @@ NEARMOE_INLINE VF f_load(const float* p) { return _mm512_loadu_ps(p); }
 NEARMOE_INLINE void f_store(float* p, VF v) { _mm512_storeu_ps(p, v); }
 NEARMOE_INLINE VF f_load_n(const float* p, size_t n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
 NEARMOE_INLINE void f_store_n(float* p, VF v, size_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), v); }
+/// A value that several operations share: GCC would load it anew as a memory operand of each.
+NEARMOE_INLINE VF f_loaded(VF v) {
+  __asm__("" : "+v"(v));
+  return v;
+}
 NEARMOE_INLINE VF f_add(VF a, VF b) { return _mm512_add_ps(a, b); }
 NEARMOE_INLINE VF f_sub(VF a, VF b) { return _mm512_sub_ps(a, b); }
 NEARMOE_INLINE VF f_mul(VF a, VF b) { return _mm512_mul_ps(a, b); }
@@ -55,6 +60,29 @@ NEARMOE_INLINE float f_reduce_add(VF v) {
   __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   b = _mm_add_ps(b, _mm_movehl_ps(b, b));
   return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
+/// f_reduce_add of v[i] in lane i: halves of two vectors are added as one.
+NEARMOE_INLINE VF f_reduce_add_16(const VF* v) {
+  VF sums[4];
+#pragma GCC unroll 4
+  for (int m = 0; m < 4; ++m) {
+    VF eights[2];
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      const VF a = v[m + 8 * i], b = v[m + 8 * i + 4];
+      eights[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+    }
+    sums[m] = _mm512_add_ps(_mm512_shuffle_f32x4(eights[0], eights[1], 0x88),
+                            _mm512_shuffle_f32x4(eights[0], eights[1], 0xdd));
+  }
+  VF twos[2];
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {
+    const __m512d a = _mm512_castps_pd(sums[2 * i]), b = _mm512_castps_pd(sums[2 * i + 1]);
+    twos[i] =
+        _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+  }
+  return _mm512_add_ps(_mm512_shuffle_ps(twos[0], twos[1], 0x88), _mm512_shuffle_ps(twos[0], twos[1], 0xdd));
 }
 NEARMOE_INLINE float f_reduce_max(VF v) { return _mm512_reduce_max_ps(v); }
 NEARMOE_INLINE VF f_from_int(VI v) { return _mm512_cvtepi32_ps(v); }

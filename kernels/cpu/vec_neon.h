@@ -60,6 +60,7 @@ NEARMOE_INLINE void f_store_n(float* p, VF v, size_t n) {
 #define NEARMOE_EACH3(op, x, y, z) \
   { op(x.a, y.a, z.a), op(x.b, y.b, z.b), op(x.c, y.c, z.c), op(x.d, y.d, z.d) }
 
+NEARMOE_INLINE VF f_loaded(VF v) { return v; }
 NEARMOE_INLINE VF f_add(VF a, VF b) { return NEARMOE_EACH2(vaddq_f32, a, b); }
 NEARMOE_INLINE VF f_sub(VF a, VF b) { return NEARMOE_EACH2(vsubq_f32, a, b); }
 NEARMOE_INLINE VF f_mul(VF a, VF b) { return NEARMOE_EACH2(vmulq_f32, a, b); }

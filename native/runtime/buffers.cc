@@ -55,7 +55,8 @@ void take_latent(Layout& layout, RankScratch& scratch, const ModelSpec& spec) {
   layout.take(scratch.latent, size_t{most.query_rank} + most.row_size());
   layout.take(scratch.latent_query, rows * most.row_size());
   layout.take(scratch.latent_out, rows * most.key_value_rank);
-  layout.take(scratch.latent_in, kLatentRows * largest_stride(std::max(most.nope_dim, most.key_value_rank)));
+  layout.take(scratch.latent_in,
+              kLatentTokens * largest_stride(std::max(most.nope_dim, most.key_value_rank)));
 }
 
 void take_scratch(Layout& layout, RankScratch& scratch, const ModelSpec& spec, size_t max_tokens) {

@@ -25,8 +25,9 @@ inline uint32_t ffn_tile_size(uint32_t tokens) {
   const uint32_t size = ((tokens + parts - 1) / parts + 15) / 16 * 16;
   return size < tokens ? size : tokens;
 }
-/// (token, head) pairs of latent attention at a time, unless a token alone has more heads.
-inline constexpr uint32_t kLatentRows = 64;
+/// Tokens whose queries meet the latents at a time, and (token, head) pairs unless a token alone has more
+/// heads: many tokens of few heads, since every head has projections of its own to run over its tokens.
+inline constexpr uint32_t kLatentTokens = 64, kLatentRows = 256;
 /// Tokens of a step up to which the next layer's experts are guessed: beyond, nearly all are active anyway.
 inline constexpr uint32_t kGuessedTokens = kFfnTile;
 
@@ -45,7 +46,7 @@ struct RankScratch {
   float* latent = nullptr;                        ///< a compressed query, then a latent row
   float* latent_query = nullptr;                  ///< [rows][latent row]: queries that meet latents
   float* latent_out = nullptr;                    ///< [rows][key_value_rank]: weighted latents
-  std::byte* latent_in = nullptr;                 ///< prepared parts of one head, [kLatentRows]
+  std::byte* latent_in = nullptr;                 ///< prepared parts of one head, [kLatentTokens]
   float* head = nullptr;                          ///< one key and one value head
   float* gate = nullptr;                          ///< [kFfnTile][I]
   float* up = nullptr;                            ///< [kFfnTile][I]

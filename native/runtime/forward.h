@@ -116,8 +116,12 @@ class Forward {
   void ready_latents(uint32_t rank, uint32_t layer);
   void rotate_latent(const AttentionSpec& spec, uint32_t token, float* part) const;
   void attend_latents(uint32_t rank, uint32_t layer);
-  void attend_latent_tile(uint32_t rank, uint32_t layer, const StepSequence& sequence, uint32_t first,
-                          uint32_t count);
+  void attend_latent_tile(uint32_t rank, uint32_t layer, const StepSequence& sequence, Range tokens,
+                          Range heads);
+  void absorb_query(uint32_t layer, uint32_t head, Range rows, float* out, size_t ld,
+                    RankScratch& scratch) const;
+  void project_value(uint32_t layer, uint32_t head, Range rows, const float* weighted, size_t ld,
+                     RankScratch& scratch);
 
   void ffn_part(uint32_t rank, uint32_t layer);
   void route(uint32_t rank, uint32_t layer);

@@ -102,67 +102,81 @@ void Forward::attend_latents(uint32_t rank, uint32_t layer) {
                 buffers_.query + query.ranges[rank].begin, spec.q_size());
     clock.lap(TimedOp::Qkv);
   }
-  const uint32_t tile = std::max(kLatentRows / heads.size(), 1U);
   for (const StepSequence& sequence : step_->sequences) {
-    for (uint32_t first = 0; first < sequence.count; first += tile)
-      attend_latent_tile(rank, layer, sequence, first, std::min(tile, sequence.count - first));
+    for (uint32_t first = 0; first < sequence.count; first += kLatentTokens) {
+      const Range tokens{first, std::min(first + kLatentTokens, sequence.count)};
+      const uint32_t tile = std::max(kLatentRows / tokens.size(), 1U);
+      for (uint32_t head = heads.begin; head < heads.end; head += tile)
+        attend_latent_tile(rank, layer, sequence, tokens, {head, std::min(head + tile, heads.end)});
+    }
   }
   clock.lap(TimedOp::Attention);
 }
 
-/// `count` tokens of a sequence from its `first` on: this rank's heads of their attention.
-void Forward::attend_latent_tile(uint32_t rank, uint32_t layer, const StepSequence& sequence, uint32_t first,
-                                 uint32_t count) {
-  const LayerWeights& weights = weights_.layers[layer];
+/// `heads` of the attention of a sequence's `tokens`, counted from its first one in the step.
+void Forward::attend_latent_tile(uint32_t rank, uint32_t layer, const StepSequence& sequence, Range tokens,
+                                 Range heads) {
   const AttentionSpec& spec = spec_.layers[layer].attention;
   const LatentSpec& latent = spec.latent;
-  const Range heads = store_.latent_heads(layer)[rank];
   RankScratch& scratch = dense_scratch(rank);
-  const uint32_t token = sequence.first_token + first;
-  const size_t query_stride = size_t{heads.size()} * latent.row_size();
-  const size_t out_stride = size_t{heads.size()} * latent.key_value_rank;
-  for (uint32_t head = heads.begin; head < heads.end; ++head) {
-    const PackedMatrix& key_up = weights.key_up[head];
-    const ActFormat format = traits(key_up.dtype).activation;
-    const float* query = buffers_.query + size_t{token} * spec.q_size() + size_t{head} * spec.head_dim;
-    float* out = scratch.latent_query + size_t{head - heads.begin} * latent.row_size();
-    ops_.prepare_activations(format, query, spec.q_size(), count, latent.nope_dim, scratch.latent_in);
-    ops_.matmul(key_up, {scratch.latent_in, activation_stride(format, latent.nope_dim), nullptr, count}, out,
-                query_stride);
-    for (uint32_t i = 0; i < count; ++i) {
-      const float* rope_part = query + i * spec.q_size() + latent.nope_dim;
-      float* rotated = out + i * query_stride + latent.key_value_rank;
-      std::copy(rope_part, rope_part + latent.rope_dim, rotated);
-      rotate_latent(spec, token + i, rotated);
-    }
-  }
+  const Range rows{sequence.first_token + tokens.begin, sequence.first_token + tokens.end};
+  for (uint32_t head = heads.begin; head < heads.end; ++head)
+    absorb_query(layer, head, rows, scratch.latent_query + size_t{head - heads.begin} * latent.row_size(),
+                 size_t{heads.size()} * latent.row_size(), scratch);
   scratch.kv_blocks.clear();
   for (uint32_t b = 0; b < sequence.num_blocks; ++b)
     scratch.kv_blocks.push_back(kv_.block(layer, step_->blocks[sequence.first_block + b], 0));
   LatentAttentionArgs args;
   args.q = scratch.latent_query;
-  args.q_stride = query_stride;
+  args.q_stride = size_t{heads.size()} * latent.row_size();
   args.q_heads = heads.size();
-  args.tokens = count;
-  args.first_position = sequence.first_position + first;
+  args.tokens = tokens.size();
+  args.first_position = sequence.first_position + tokens.begin;
   args.latent_dim = latent.row_size();
   args.value_dim = latent.key_value_rank;
   args.blocks = scratch.kv_blocks.data();
   args.kv_dtype = kv_.dtype();
   args.scale = spec.scale;
   args.out = scratch.latent_out;
-  args.out_stride = out_stride;
+  args.out_stride = size_t{heads.size()} * latent.key_value_rank;
   ops_.latent_attention(args);
-  for (uint32_t head = heads.begin; head < heads.end; ++head) {
-    const PackedMatrix& value_up = weights.value_up[head];
-    const ActFormat format = traits(value_up.dtype).activation;
-    ops_.prepare_activations(format, scratch.latent_out + size_t{head - heads.begin} * latent.key_value_rank,
-                             out_stride, count, latent.key_value_rank, scratch.latent_in);
-    ops_.matmul(value_up,
-                {scratch.latent_in, activation_stride(format, latent.key_value_rank), nullptr, count},
-                buffers_.attention + size_t{token} * spec.out_size() + size_t{head} * latent.value_dim,
-                spec.out_size());
+  for (uint32_t head = heads.begin; head < heads.end; ++head)
+    project_value(layer, head, rows, scratch.latent_out + size_t{head - heads.begin} * latent.key_value_rank,
+                  args.out_stride, scratch);
+}
+
+/// A head's queries of the step's `rows` in the space of the latents, their rotary part behind: `out`, token
+/// stride `ld`.
+void Forward::absorb_query(uint32_t layer, uint32_t head, Range rows, float* out, size_t ld,
+                           RankScratch& scratch) const {
+  const AttentionSpec& spec = spec_.layers[layer].attention;
+  const LatentSpec& latent = spec.latent;
+  const PackedMatrix& key_up = weights_.layers[layer].key_up[head];
+  const ActFormat format = traits(key_up.dtype).activation;
+  const float* query = buffers_.query + size_t{rows.begin} * spec.q_size() + size_t{head} * spec.head_dim;
+  ops_.prepare_activations(format, query, spec.q_size(), rows.size(), latent.nope_dim, scratch.latent_in);
+  ops_.matmul(key_up, {scratch.latent_in, activation_stride(format, latent.nope_dim), nullptr, rows.size()},
+              out, ld);
+  for (uint32_t i = 0; i < rows.size(); ++i) {
+    const float* rope_part = query + i * spec.q_size() + latent.nope_dim;
+    float* rotated = out + i * ld + latent.key_value_rank;
+    std::copy(rope_part, rope_part + latent.rope_dim, rotated);
+    rotate_latent(spec, rows.begin + i, rotated);
   }
+}
+
+/// A head's weighted latents of the step's `rows` (token stride `ld`), projected up to its values.
+void Forward::project_value(uint32_t layer, uint32_t head, Range rows, const float* weighted, size_t ld,
+                            RankScratch& scratch) {
+  const AttentionSpec& spec = spec_.layers[layer].attention;
+  const LatentSpec& latent = spec.latent;
+  const PackedMatrix& value_up = weights_.layers[layer].value_up[head];
+  const ActFormat format = traits(value_up.dtype).activation;
+  ops_.prepare_activations(format, weighted, ld, rows.size(), latent.key_value_rank, scratch.latent_in);
+  ops_.matmul(value_up,
+              {scratch.latent_in, activation_stride(format, latent.key_value_rank), nullptr, rows.size()},
+              buffers_.attention + size_t{rows.begin} * spec.out_size() + size_t{head} * latent.value_dim,
+              spec.out_size());
 }
 
 }  // namespace nearmoe
