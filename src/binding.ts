@@ -44,6 +44,14 @@ export type NativeCpuInfo = {
   hugePages: string;
 };
 
+/** Scales of rows whose values are stored as codes (`convertRows`): whole rows of scales, or of blocks of them. */
+export type NativeScales = {
+  /** 1 + index in ENCODINGS. */
+  encoding: number;
+  bytes: Uint8Array;
+  firstRow: number;
+};
+
 /** What to measure by `measureCeiling`: bytes read from memory, or multiply-accumulates on registers. */
 export type NativeCeilingOptions = {
   kind: 'read' | 'int8' | 'float';
@@ -173,8 +181,9 @@ export interface NativeBinding {
   /** Rate in 1e9 bytes or multiply-accumulates per second, all threads together; blocks. */
   measureCeiling(options: NativeCeilingOptions): number;
   /**
-   * Values from one stored layout to another, dtypes by number; blocks. Throws ERR_WEIGHT_VALUE where a value is NaN,
-   * infinite or too large for the new format.
+   * Values from one stored layout to another, dtypes by number; blocks. With `scales`, `bytes` are codes: `firstRow` is
+   * their first row's place behind the first one of the scales. Throws ERR_WEIGHT_VALUE where a value is NaN, infinite
+   * or too large for the new format.
    */
   convertRows(
     from: number,
@@ -183,6 +192,7 @@ export interface NativeBinding {
     rows: number,
     cols: number,
     threads: number,
+    scales?: NativeScales,
   ): Uint8Array;
   /** The backend's usable devices, at least one. Throws ERR_GPU that says what is missing and what mends it. */
   probeGpu(backend: 'cuda' | 'emulated'): { devices: NativeGpu[]; build: string };

@@ -24,24 +24,31 @@ bool is_finite(DType dtype, const std::byte* rows_in, size_t rows, size_t cols,
 
 }  // namespace
 
-Status convert_rows(DType from, const std::byte* src, DType to, size_t rows, size_t cols, std::byte* dst,
-                    uint32_t threads) {
-  if (cols == 0 || cols % traits(from).block_cols != 0 || cols % traits(to).block_cols != 0 ||
+Status convert_rows(const SourceRows& source, DType to, size_t rows, std::byte* dst, uint32_t threads) {
+  const size_t cols = source.cols;
+  if (cols == 0 || cols % traits(source.dtype).block_cols != 0 || cols % traits(to).block_cols != 0 ||
       !can_quantize(to)) {
-    return Status::error(Code::InvalidArgument, std::string("rows of ") + traits(from).name +
+    return Status::error(Code::InvalidArgument, std::string("rows of ") + traits(source.dtype).name +
                                                     " cannot be converted to " + traits(to).name);
   }
   std::atomic<bool> finite{true};
-  const size_t from_bytes = source_bytes(from, 1, cols), to_bytes = source_bytes(to, 1, cols);
+  const size_t to_bytes = source_bytes(to, 1, cols);
+  const bool keeps_codes = source.encoding == Encoding::Mxfp4Split && to == DType::MXFP4;
   auto convert = [&](size_t begin, size_t end) {
     std::vector<float> values(kTileRows * cols);
     std::vector<std::byte> packed;
     for (size_t row = begin; row < end && finite.load(std::memory_order_relaxed); row += kTileRows) {
       const size_t count = std::min(kTileRows, end - row);
-      dequantize(from, src + row * from_bytes, values.data(), count * cols);
-      quantize(to, values.data(), count, cols, dst + row * to_bytes);
-      if (!is_finite(to, dst + row * to_bytes, count, cols, packed))
-        finite.store(false, std::memory_order_relaxed);
+      std::byte* out = dst + row * to_bytes;
+      for (size_t i = 0; i < count; ++i) {
+        const auto at = static_cast<uint32_t>(row + i);
+        if (keeps_codes)
+          source.read_mxfp4(at, 0, cols, out + i * to_bytes);
+        else
+          source.read(at, 0, cols, values.data() + i * cols);
+      }
+      if (!keeps_codes) quantize(to, values.data(), count, cols, out);
+      if (!is_finite(to, out, count, cols, packed)) finite.store(false, std::memory_order_relaxed);
     }
   };
   std::vector<std::thread> helpers;

@@ -170,11 +170,13 @@ def add_new_parameters(writer, config, rope):
         writer.add_expert_shared_count(config["n_shared_experts"])
         dense = config.get("first_k_dense_replace")
         writer.add_leading_dense_block_count(config["mlp_layer_types"].count("dense") if dense is None else dense)
-        if config.get("n_group", 1) > 1:
+        if (config.get("n_group") or 1) > 1:
             writer.add_expert_group_count(config["n_group"])
             writer.add_expert_group_used_count(config["topk_group"])
     if kind == "ernie4_5_moe":
         writer.add_expert_shared_count(config["moe_num_shared_experts"])
+        shared = config["moe_intermediate_size"] * config["moe_num_shared_experts"]
+        writer.add_expert_shared_feed_forward_length(shared)
         writer.add_leading_dense_block_count(config["moe_layer_start_index"])
         writer.add_interleave_moe_layer_step(config["moe_layer_interval"])
     if kind == "minimax_m2":

@@ -62,6 +62,7 @@ async function peerTokens(llama, modelPath, prompts) {
 
 /** "all N" or where the two part. @param {number[]} a @param {number[]} b */
 function compare(a, b) {
+  if (a.length === 0 || b.length === 0) return 'not run';
   const index = a.findIndex((token, i) => token !== b[i]);
   return index < 0 ? `all ${a.length}` : `first ${index}`;
 }
@@ -79,7 +80,10 @@ for (const file of readdirSync(folder)
   const model = path.join(folder, file);
   const expected = path.join(folder, file.replace(/-[^-]+\.gguf$/, '.json'));
   const { prompts } = /** @type {{ prompts: Prompt[] }} */ (JSON.parse(readFileSync(expected, 'utf8')));
-  const peers = await peerTokens(llama, model, prompts);
+  const peers = await peerTokens(llama, model, prompts).catch((/** @type {Error} */ error) => {
+    console.log(`| ${file} | | | node-llama-cpp: ${error.message} | | |`);
+    return [];
+  });
   prompts.forEach((prompt, i) => {
     const ours = ourTokens(model, prompt);
     const peer = peers[i] ?? [];

@@ -3,7 +3,7 @@ greedy tokens that transformers computes in float32, and as checkpoints for conv
 llama.cpp can run too: no dense layers in between, whole blocks of 32 columns. peer-parity.mjs compares nearmoe and
 node-llama-cpp on them.
 
-Usage: python scripts/goldens/peer_models.py OUT_FOLDER [MODEL_TYPE...]
+Usage: python scripts/goldens/peer_models.py OUT_FOLDER [MODEL_TYPE[-VARIANT]...]
 """
 
 import json
@@ -59,6 +59,8 @@ LATENT = dict(
     moe_intermediate_size=64,
     first_k_dense_replace=1,
 )
+# More experts a token than chosen groups: else the best ones' groups are always among those that may be chosen from.
+GROUPS = dict(n_group=4, topk_group=2, num_experts_per_tok=3)
 MODELS |= {
     "glm4_moe": dict(
         head_dim=64,
@@ -76,8 +78,17 @@ MODELS |= {
         num_local_experts=8,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
     ),
-    "deepseek_v2": dict(**LATENT, q_lora_rank=None),
+    "deepseek_v2": dict(**LATENT, q_lora_rank=64),
+    # llama.cpp takes queries without compression for the Lite model alone, which it knows by its 27 layers.
+    "deepseek_v2-lite": dict(**LATENT, q_lora_rank=None, num_hidden_layers=27),
+    "deepseek_v2-groups": dict(**LATENT, **GROUPS, q_lora_rank=64, topk_method="group_limited_greedy"),
     "deepseek_v3": dict(**LATENT, q_lora_rank=64, n_group=1, topk_group=1, routed_scaling_factor=1.5),
+    "deepseek_v3-groups": dict(**LATENT, **GROUPS, q_lora_rank=64, routed_scaling_factor=1.5),
+    "glm4_moe_lite": dict(
+        **{key: value for key, value in LATENT.items() if key != "first_k_dense_replace"},
+        q_lora_rank=64,
+        routed_scaling_factor=1.8,
+    ),
     "gpt_oss": dict(
         head_dim=64,
         num_local_experts=8,
@@ -137,7 +148,7 @@ def main():
         values = MODELS[name]
         torch.manual_seed(11)
         tables = torch.stack([torch.randperm(TABLE_SIZE) for _ in range(TABLES)])
-        config = AutoConfig.for_model(name, **{**BASE, **values})
+        config = AutoConfig.for_model(name.split("-")[0], **{**BASE, **values})
         model = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32)
         fill(model, 11, {})
         train(model, tables)

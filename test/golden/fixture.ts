@@ -54,19 +54,27 @@ export class Fixture {
   readonly device: LoadableDevice;
   #cancelFlags = new Int32Array(new SharedArrayBuffer(1024));
 
-  /** Without `asStored` quantised weights are held as floats: transformers computes with those, and so exactly. */
-  constructor(name: string, options: Omit<EngineOptions, 'model'> = {}, asStored = false) {
+  /**
+   * Without `asStored` quantised weights are held as floats: transformers computes with those, and so exactly. `model`:
+   * the same checkpoint elsewhere.
+   */
+  constructor(
+    name: string,
+    options: Omit<EngineOptions, 'model'> = {},
+    asStored = false,
+    model = fixturePath(name),
+  ) {
     const folder = fixturePath(name);
     this.golden = JSON.parse(readFileSync(path.join(folder, 'golden.json'), 'utf8')) as Golden;
     const bytes = readFileSync(path.join(folder, 'logits.f32'));
     this.logits = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
-    this.opened = asStored ? openModel(folder) : inFloats(openModel(folder));
+    this.opened = asStored ? openModel(model) : inFloats(openModel(model));
     const facts = weightFacts(this.opened);
-    const model = { spec: this.opened.spec, ...facts };
+    const described = { spec: this.opened.spec, ...facts };
     // Pinning would tie the threads of several test processes to the same few cores.
     this.settings = resolveSettings(
-      { pinThreads: false, kvTokens: 1024, ...options, model: folder },
-      model,
+      { pinThreads: false, kvTokens: 1024, ...options, model },
+      described,
       binding().cpuInfo(),
     );
     const native = nativeOptions(this.settings, facts);

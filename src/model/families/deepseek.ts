@@ -244,8 +244,10 @@ const family = (modelType: string, className: string, defaults: Defaults): Famil
   className,
   readSpec: (config) => readSpec(config, modelType, defaults),
   hubNames: HUB_NAMES,
+  gguf: GGUF,
 });
 
-export const deepseekV2: Family = { ...family('deepseek_v2', 'DeepseekV2ForCausalLM', V2), gguf: GGUF };
+/** The first of them reads their files: the defaults that differ are in the metadata. */
+export const deepseekV2: Family = family('deepseek_v2', 'DeepseekV2ForCausalLM', V2);
 export const deepseekV3: Family = family('deepseek_v3', 'DeepseekV3ForCausalLM', V3);
 export const glm4MoeLite: Family = family('glm4_moe_lite', 'Glm4MoeLiteForCausalLM', GLM_LITE);

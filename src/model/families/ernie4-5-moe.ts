@@ -98,6 +98,7 @@ export const ernie45Moe: Family = {
   gguf: {
     architecture: 'ernie4_5-moe',
     ropeStyle: 'interleaved',
+    constants: { interleave_moe_layer_step: 1 },
     keys: {
       moe_intermediate_size: 'expert_feed_forward_length',
       moe_num_shared_experts: 'expert_shared_count',

@@ -104,6 +104,8 @@ export const gptOss: Family = {
   gguf: {
     architecture: 'gpt-oss',
     ropeStyle: 'neox',
+    names: { ffnNorm: ['blk.{layer}.post_attention_norm.weight'] },
+    windowPattern: 2,
     keys: { sliding_window: 'attention.sliding_window' },
     // llama.cpp truncates YaRN's bounds for every model; this one was trained without.
     rope: { truncate: false },

@@ -38,17 +38,17 @@ export function readGgufSpec(
 function familyOf(metadata: GgufMetadata): { family: Family; gguf: GgufFamily } {
   const key = 'general.architecture';
   const architecture = metadata.text(key);
-  const known: string[] = [];
+  const known = new Set<string>();
   for (const family of FAMILIES) {
     if (family.gguf === undefined) continue;
     if (family.gguf.architecture === architecture) return { family, gguf: family.gguf };
-    known.push(family.gguf.architecture);
+    known.add(family.gguf.architecture);
   }
   throw new ModelFormatError({
     code: architecture === undefined ? 'ERR_MODEL_FORMAT' : 'ERR_MODEL_UNSUPPORTED',
     file: metadata.path,
     field: key,
-    expected: `one of ${known.join(', ')}`,
+    expected: `one of ${[...known].join(', ')}`,
     got: describeValue(architecture),
   });
 }

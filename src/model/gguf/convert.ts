@@ -11,8 +11,9 @@ import type { DTypeName } from '../dtypes.js';
 import { FAMILIES } from '../families/registry.js';
 import { readJsonObject } from '../json-file.js';
 import type { OpenedModel } from '../opened-model.js';
-import { type ConvertFormat, ValueReader, weightTensors } from './convert-weights.js';
+import { type ConvertFormat, weightTensors } from './convert-weights.js';
 import { specMetadata } from './spec-metadata.js';
+import { ValueReader } from './value-reader.js';
 import { vocabularyMetadata } from './vocabulary-metadata.js';
 import { type MetadataValue, type OutputTensor, tensorBytes, writeGguf } from './writer.js';
 
@@ -67,8 +68,7 @@ export function* convertSteps(
       got: model.source === 'hub' ? model.spec.architecture : 'a GGUF file',
     });
   }
-  refuseUnwritable(model);
-  const { metadata, ropeTensors } = specMetadata(model.spec, gguf.architecture, model.path);
+  const { metadata, ropeTensors } = specMetadata(model.spec, gguf, model.path);
   for (const [key, value] of tokenizerMetadata(model)) metadata.set(key, value);
   const values = new ValueReader(model.tensors, availableParallelism());
   try {
@@ -110,27 +110,6 @@ function checkSpace(outPath: string, sizeBytes: number): void {
   throw new OutputError(outPath, `it takes ${sizeBytes} bytes, and its disk has ${free} left`, {
     hint: 'Free space on that disk or choose a smaller format.',
   });
-}
-
-/** Weights that the writer cannot take from the checkpoint as plain rows. */
-function refuseUnwritable({ path, weights, tensors }: OpenedModel): void {
-  for (const { tensor, head, rowStride } of weights) {
-    const scaled = tensors.get(tensor)?.scales !== undefined;
-    if (head === undefined && rowStride === undefined && !scaled) continue;
-    throw new ModelFormatError({
-      code: 'ERR_MODEL_UNSUPPORTED',
-      file: path,
-      field: tensor,
-      expected: 'weights that are rows of one float tensor',
-      got:
-        head !== undefined
-          ? 'latent attention'
-          : scaled
-            ? 'codes and scales'
-            : 'rows of two matrices in turn',
-      hint: "Convert it with llama.cpp's convert_hf_to_gguf.py; the file runs here.",
-    });
-  }
 }
 
 function tokenizerMetadata({

@@ -25,6 +25,10 @@ export type GgufFamily = {
   rope?: JsonObject;
   /** Names that converters give weights otherwise than names.ts has them first. */
   names?: WeightNames;
+  /** Metadata that llama.cpp asks for in files of this family and that says the same in all of them. */
+  constants?: Readonly<Record<string, number>>;
+  /** Every n-th layer attends without the sliding window; 1, the default: none does. */
+  windowPattern?: number;
   /** Further keys of config.json, each with the end of its metadata key: `expert_count` for `ARCH.expert_count`. */
   keys?: Readonly<Record<string, string>>;
   /** Config values that follow from tensors or from what converters leave out; `keys` go before them. */

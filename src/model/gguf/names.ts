@@ -51,6 +51,13 @@ export const GGUF_NAMES: WeightNames = {
   sharedExpertGate: [`${BLOCK}.ffn_gate_inp_shexp.weight`],
 };
 
+/** What converters call weights of latent attention that other models have under other names. */
+export const LATENT_NAMES: WeightNames = {
+  query: [`${BLOCK}.attn_q_b.weight`],
+  queryNorm: [`${BLOCK}.attn_q_a_norm.weight`],
+  keyNorm: [`${BLOCK}.attn_kv_a_norm.weight`],
+};
+
 /** Factors of the rotary frequencies, kept as tensors; they become part of the ModelSpec (rope.ts). */
 export const ROPE_FREQS = 'rope_freqs.weight';
 export const ROPE_FACTORS_LONG = 'rope_factors_long.weight';

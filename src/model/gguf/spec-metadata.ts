@@ -3,8 +3,16 @@
  * key for is refused, or, where only our own reader needs it, written under a key of its own.
  */
 import { ModelFormatError } from '../../errors.js';
-import type { AttentionSpec, ModelSpec, MoeFfnSpec, RopeSpec, RouterSpec } from '../model-spec.js';
+import type {
+  AttentionSpec,
+  LatentSpec,
+  ModelSpec,
+  MoeFfnSpec,
+  RopeSpec,
+  RouterSpec,
+} from '../model-spec.js';
 import { computeFrequencies } from '../rope.js';
+import type { GgufFamily } from './family.js';
 import { ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS } from './names.js';
 import type { MetadataValue } from './writer.js';
 
@@ -15,8 +23,9 @@ export type RopeTensors = { name: string; values: readonly number[] }[];
 
 export type SpecMetadata = { metadata: Entries; ropeTensors: RopeTensors };
 
-/** `arch` is the family's architecture name in GGUF, `path` the checkpoint for errors. Throws ModelFormatError. */
-export function specMetadata(spec: ModelSpec, arch: string, path: string): SpecMetadata {
+/** `path`: the checkpoint, for errors. Throws ModelFormatError. */
+export function specMetadata(spec: ModelSpec, family: GgufFamily, path: string): SpecMetadata {
+  const arch = family.architecture;
   const metadata: Entries = new Map([['general.architecture', { type: 'string', value: arch }]]);
   const unsigned = (suffix: string, value: number) =>
     metadata.set(`${arch}.${suffix}`, { type: 'u32', value });
@@ -31,7 +40,8 @@ export function specMetadata(spec: ModelSpec, arch: string, path: string): SpecM
   unsigned('block_count', spec.layers.length);
   unsigned('vocab_size', spec.vocabSize);
   float('attention.layer_norm_rms_epsilon', spec.norm.eps);
-  addAttention(spec, first.attention, unsigned, float);
+  if (first.attention.latent === undefined) addAttention(spec, first.attention, unsigned, float);
+  else addLatentAttention(first.attention, first.attention.latent, unsigned);
   addExperts(spec, moe, unsigned);
   addRouter(moe.router, unsigned, float);
   metadata.set(`${arch}.expert_weights_norm`, { type: 'bool', value: moe.router.normTopkProb });
@@ -40,8 +50,9 @@ export function specMetadata(spec: ModelSpec, arch: string, path: string): SpecM
   if (spec.residualMultiplier !== 1) float('residual_scale', spec.residualMultiplier);
   if (moe.router.scoring === 'topk-softmax') float('logit_scale', 1 / spec.logitsMultiplier);
   const [rope] = spec.ropes;
-  const ropeTensors = rope === undefined ? [] : addRope(metadata, arch, rope, spec, path);
-  checkUniform(spec, path);
+  const ropeTensors = rope === undefined ? [] : addRope(metadata, family, rope, spec, path);
+  for (const [suffix, value] of Object.entries(family.constants ?? {})) unsigned(suffix, value);
+  checkWindows(spec, family, path);
   return { metadata, ropeTensors };
 }
 
@@ -53,9 +64,24 @@ function addAttention(spec: ModelSpec, attention: AttentionSpec, unsigned: Put, 
   unsigned('attention.key_length', attention.headDim);
   unsigned('attention.value_length', attention.headDim);
   unsigned('rope.dimension_count', spec.ropes[attention.rope]?.rotaryDim ?? attention.headDim);
-  if (attention.slidingWindow > 0) unsigned('attention.sliding_window', attention.slidingWindow);
+  const window = Math.max(...spec.layers.map((layer) => layer.attention.slidingWindow));
+  if (window > 0) unsigned('attention.sliding_window', window);
   if (attention.clipQkv > 0) float('attention.clamp_kqv', attention.clipQkv);
   if (attention.scale !== attention.headDim ** -0.5) float('attention.scale', attention.scale);
+}
+
+/** The cached row is one key and value head; the heads' own sizes have keys of their own. */
+function addLatentAttention(attention: AttentionSpec, latent: LatentSpec, unsigned: Put): void {
+  const { queryRank, keyValueRank, ropeHeadDim, valueHeadDim } = latent;
+  unsigned('attention.head_count', attention.numHeads);
+  unsigned('attention.head_count_kv', 1);
+  if (queryRank > 0) unsigned('attention.q_lora_rank', queryRank);
+  unsigned('attention.kv_lora_rank', keyValueRank);
+  unsigned('attention.key_length', keyValueRank + ropeHeadDim);
+  unsigned('attention.value_length', keyValueRank);
+  unsigned('attention.key_length_mla', attention.headDim);
+  unsigned('attention.value_length_mla', valueHeadDim);
+  unsigned('rope.dimension_count', ropeHeadDim);
 }
 
 function addExperts(spec: ModelSpec, moe: MoeFfnSpec, unsigned: Put): void {
@@ -69,11 +95,14 @@ function addExperts(spec: ModelSpec, moe: MoeFfnSpec, unsigned: Put): void {
     unsigned('expert_shared_feed_forward_length', width);
     unsigned('expert_shared_count', Math.ceil(width / moe.intermediateSize));
   }
-  const firstSparse = spec.layers.findIndex(({ ffn }) => ffn.kind === 'moe');
-  if (firstSparse > 0) unsigned('leading_dense_block_count', firstSparse);
+  unsigned(
+    'leading_dense_block_count',
+    spec.layers.findIndex(({ ffn }) => ffn.kind === 'moe'),
+  );
 }
 
 function addRouter({ scoring, groups, weightMultiplier = 1 }: RouterSpec, unsigned: Put, float: Put): void {
+  if (scoring === 'softmax') unsigned('expert_gating_func', 1);
   if (scoring === 'sigmoid') unsigned('expert_gating_func', 2);
   if (weightMultiplier !== 1) float('expert_weights_scale', weightMultiplier);
   if (groups === undefined) return;
@@ -84,7 +113,7 @@ function addRouter({ scoring, groups, weightMultiplier = 1 }: RouterSpec, unsign
 /** Sets the scaling keys and returns the factors that go into tensors. */
 function addRope(
   metadata: Entries,
-  arch: string,
+  { architecture: arch, rope: fixed }: GgufFamily,
   rope: RopeSpec,
   spec: ModelSpec,
   path: string,
@@ -104,14 +133,12 @@ function addRope(
   }
   set('scaling.original_context_length', { type: 'u32', value: scaling.originalMaxPositions });
   if (scaling.type === 'yarn') {
-    if (!scaling.truncate || scaling.mscale !== undefined) {
-      throw unsupported(
-        path,
-        'rope_scaling',
-        'yarn without mscale and with truncate',
-        'yarn of another kind',
-      );
+    const { truncate, mscale, mscaleAllDim } = scaling;
+    if (truncate !== (fixed?.truncate ?? true) || mscale !== mscaleAllDim) {
+      const expected = 'yarn truncated as the family has it, and both mscales or none';
+      throw unsupported(path, 'rope_scaling', expected, JSON.stringify({ truncate, mscale, mscaleAllDim }));
     }
+    if (mscaleAllDim !== undefined) float('scaling.yarn_log_multiplier', 0.1 * mscaleAllDim);
     set('scaling.type', { type: 'string', value: 'yarn' });
     float('scaling.factor', scaling.factor);
     float('scaling.yarn_beta_fast', scaling.betaFast);
@@ -138,11 +165,18 @@ function frequencyFactors(rope: RopeSpec): number[] {
   return Array.from(plain, (frequency, i) => frequency / (scaled[i] ?? Number.NaN));
 }
 
-/** GGUF has one number for all layers where a spec has one for each. */
-function checkUniform(spec: ModelSpec, path: string): void {
-  const windows = new Set(spec.layers.map(({ attention }) => attention.slidingWindow));
-  if (windows.size > 1)
-    throw unsupported(path, 'layer_types', 'one window for all layers', [...windows].join(' and '));
+/** GGUF has one window for all layers; which of them have it is the family's. */
+function checkWindows({ layers }: ModelSpec, { windowPattern = 1 }: GgufFamily, path: string): void {
+  const windows = layers.map(({ attention }) => attention.slidingWindow);
+  const largest = Math.max(...windows);
+  const isAsExpected = (window: number, layer: number) =>
+    window === (windowPattern > 1 && (layer + 1) % windowPattern === 0 ? 0 : largest);
+  if (windows.every(isAsExpected)) return;
+  const expected =
+    windowPattern === 1
+      ? 'one window for all layers'
+      : `one window, and none in every ${windowPattern}. layer`;
+  throw unsupported(path, 'layer_types', expected, [...new Set(windows)].join(' and '));
 }
 
 function unsupported(file: string, field: string, expected: string, got: string): ModelFormatError {

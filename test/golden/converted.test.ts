@@ -1,0 +1,52 @@
+/**
+ * Checkpoints whose weights are not plain rows (latent attention, codes with scales, rows of two matrices in turn),
+ * converted as they are: the file computes the bits that the checkpoint does.
+ */
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { convertToGguf } from '../../src/model/gguf/convert.js';
+import { openModel } from '../../src/model/open-model.js';
+import { Fixture, fixturePath } from './fixture.js';
+
+const folder = mkdtempSync(path.join(tmpdir(), 'nearmoe-converted-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const NAMES = [
+  'deepseek_v2',
+  'deepseek_v2-lite',
+  'deepseek_v3',
+  'deepseek_v3-fp8',
+  'glm4_moe_lite',
+  'gpt_oss',
+];
+
+/** The checkpoint with its config's numbers as float32: metadata keeps no more. */
+function rounded(name: string): string {
+  const copy = path.join(folder, name);
+  cpSync(fixturePath(name), copy, { recursive: true });
+  const file = path.join(copy, 'config.json');
+  const config = JSON.parse(readFileSync(file, 'utf8'), (_key, value) =>
+    typeof value === 'number' ? Math.fround(value) : value,
+  );
+  writeFileSync(file, JSON.stringify(config));
+  return copy;
+}
+
+describe.each(NAMES)('%s', (name) => {
+  it('gives the same logits from the GGUF file', () => {
+    const checkpoint = rounded(name);
+    const file = `${checkpoint}.gguf`;
+    convertToGguf(openModel(checkpoint), file, { dtype: 'keep' });
+    const [hub, gguf] = [checkpoint, file].map((model) => new Fixture(name, {}, true, model));
+    const [expected, got] = [hub?.run({}) ?? [], gguf?.run({}) ?? []];
+    expect(got.map(({ tokenIds }) => tokenIds)).toEqual(expected.map(({ tokenIds }) => tokenIds));
+    for (const [i, { logits }] of expected.entries()) {
+      expect(logits?.values.length).toBeGreaterThan(0);
+      expect(got[i]?.logits?.values).toEqual(logits?.values);
+    }
+    hub?.dispose();
+    gguf?.dispose();
+  });
+});
