@@ -38,6 +38,14 @@ static constexpr KvLayout kv_layout(KvDType dtype, size_t head_dim) {
   return out;
 }
 
+/// The oldest position that a token at `position` sees.
+static constexpr size_t oldest_visible(const AttentionArgs& args, size_t position) {
+  const size_t window = args.sliding_window;
+  const size_t in_window = window > 0 && position + 1 > window ? position + 1 - window : 0;
+  const size_t in_chunk = args.chunk_size > 0 ? position / args.chunk_size * args.chunk_size : 0;
+  return in_window > in_chunk ? in_window : in_chunk;
+}
+
 /// A block of latents, [32 positions][dim] like V above (latent_store, latent_attention). Q8_0: codes [32][B
 /// * 32] int8, then scales f16 [32][B].
 static constexpr KvLayout latent_layout(KvDType dtype, size_t dim) {

@@ -74,6 +74,7 @@ struct AttentionArgs {
   float scale = 0;              ///< multiplies q.k
   float softcap = 0;            ///< 0 = none; else s = softcap * tanh(s / softcap)
   uint32_t sliding_window = 0;  ///< 0 = none; else keys at distance >= window are not seen
+  uint32_t chunk_size = 0;      ///< 0 = none; else only keys of the token's own run of so many positions are
   const float* sinks =
       nullptr;  ///< per query head of the group, or null: an extra logit in the softmax's denominator
   float* out = nullptr;  ///< [tokens][q_heads][head_dim], token stride out_stride

@@ -67,8 +67,9 @@ export type NativeCeilingOptions = {
 
 /** Columns of one row of the load table (Float64Array). */
 /** role, layer, expert or head, file, offsetBytes, dtype, rows, cols, quantised dtype or -1, row stride, transposed;
- * then of tensors whose values lie in two: encoding, first row, rows of the tensor, file and offset of the scales */
-export const LOAD_COLUMNS = 16;
+ * then of tensors whose values lie in two: encoding, first row, rows of the tensor, file and offset of the scales;
+ * and of transposed parts: values in a whole row of the tensor, 0 where all are the weight's */
+export const LOAD_COLUMNS = 17;
 
 /** Columns of one entry of the plan (Int32Array), after a head of [layer, count]. */
 export const PLAN_COLUMNS = 4; // expert, place, slot, transfer

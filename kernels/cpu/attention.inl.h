@@ -298,8 +298,7 @@ static void attend_rows(const AttentionArgs& args, RowTile& tile, size_t first) 
     const float* q = args.q + t * args.q_stride + h * args.head_dim;
     const size_t position = args.first_position + t;
     tile.position[r] = position;
-    const size_t window = args.sliding_window;
-    tile.first_key[r] = window && position + 1 > window ? position + 1 - window : 0;
+    tile.first_key[r] = oldest_visible(args, position);
     if constexpr (kKv == KvDType::Q8_0) {
       for (size_t b = 0; 32 * b < args.head_dim; ++b) {
         const size_t left = args.head_dim - 32 * b;

@@ -81,8 +81,7 @@ void attend(const AttentionArgs& args, size_t t, size_t h) {
   if (args.kv_dtype == KvDType::Q8_0)
     quantise_row(q, args.head_dim, q_codes, reinterpret_cast<std::byte*>(q_meta));
   const size_t last = args.first_position + t;
-  const size_t first =
-      args.sliding_window && last + 1 > args.sliding_window ? last + 1 - args.sliding_window : 0;
+  const size_t first = oldest_visible(args, last);
   float largest = args.sinks ? args.sinks[h] : -INFINITY;
   for (size_t p = first; p <= last; ++p) largest = std::fmax(largest, logit(args, q, q_codes, q_meta, p));
   float sum = args.sinks ? std::exp(args.sinks[h] - largest) : 0.0f;

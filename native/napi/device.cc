@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint32_t kMaxThreads = 1024;
 constexpr uint32_t kMaxTokens = 1U << 16;
-constexpr uint32_t kLoadColumns = 16;
+constexpr uint32_t kLoadColumns = 17;
 
 DeviceOptions read_options(const args::Fields& fields) {
   static constexpr const char* kGpu[] = {"off", "host", "cuda", "emulated"};
@@ -73,6 +73,7 @@ std::vector<LoadRow> read_load_table(Napi::Env env, const Napi::Float64Array& ta
     row.tensor_rows = static_cast<uint32_t>(in_range(v[13], 0, 4e9));
     row.scales_file = static_cast<uint32_t>(in_range(v[14], 0, 1e6));
     row.scales_offset = static_cast<uint64_t>(in_range(v[15], 0, 9e15));
+    row.source_width = static_cast<uint32_t>(in_range(v[16], 0, 4e9));
     rows.push_back(row);
   }
   return rows;

@@ -33,10 +33,16 @@ LatentSpec read_latent(const Fields& fields) {
   return spec;
 }
 
+void read_temperature(Napi::Env env, const Fields& fields, AttentionSpec& spec) {
+  spec.temperature_scale = fields.real("scale");
+  spec.temperature_floor = fields.real("floorScale");
+  if (!(spec.temperature_floor > 0)) args::fail(env, "`floorScale` is not above 0");
+}
+
 AttentionSpec read_attention(Napi::Env env, const Fields& fields, uint32_t num_ropes) {
   AttentionSpec spec;
   static constexpr const char* kKinds[] = {"gqa", "mla"};
-  static constexpr const char* kNorms[] = {"none", "head", "full"};
+  static constexpr const char* kNorms[] = {"none", "head", "full", "head-unit"};
   spec.is_latent = fields.choice("kind", kKinds) == 1;
   spec.num_heads = fields.integer("numHeads", 1, kMaxSize);
   spec.num_kv_heads = fields.integer("numKvHeads", 1, kMaxSize);
@@ -49,6 +55,10 @@ AttentionSpec read_attention(Napi::Env env, const Fields& fields, uint32_t num_r
   spec.sliding_window = fields.integer("slidingWindow", 0, UINT32_MAX);
   spec.rope = static_cast<int32_t>(fields.number("rope", -1, static_cast<double>(num_ropes) - 1));
   if (fields.has("sinks")) spec.sinks = fields.boolean("sinks");
+  if (fields.has("valueNorm")) spec.value_norm = fields.boolean("valueNorm");
+  if (fields.has("keysAsValues")) spec.keys_as_values = fields.boolean("keysAsValues");
+  if (fields.has("chunkSize")) spec.chunk_size = fields.integer("chunkSize", 1, UINT32_MAX);
+  if (fields.has("temperature")) read_temperature(env, fields.object("temperature"), spec);
   if (spec.is_latent) {
     spec.latent = read_latent(fields.object("latent"));
     if (spec.head_dim != spec.latent.nope_dim + spec.latent.rope_dim || spec.num_kv_heads != 1)
@@ -75,7 +85,8 @@ void read_groups(Napi::Env env, const Fields& fields, FfnSpec& ffn) {
 }
 
 void read_moe(Napi::Env env, const Fields& fields, FfnSpec& ffn) {
-  static constexpr const char* kScorings[] = {"softmax", "topk-softmax", "sparsemixer", "sigmoid"};
+  static constexpr const char* kScorings[] = {"softmax", "topk-softmax", "sparsemixer", "sigmoid",
+                                              "topk-sigmoid"};
   static constexpr const char* kGates[] = {"none", "sigmoid"};
   ffn.num_experts = fields.integer("numExperts", 1, kMaxExperts);
   ffn.top_k = fields.integer("numExpertsPerTok", 1, kMaxExperts);
@@ -88,6 +99,10 @@ void read_moe(Napi::Env env, const Fields& fields, FfnSpec& ffn) {
   if (router.has("logitBias")) ffn.router.logit_bias = router.boolean("logitBias");
   if (router.has("selectionBias")) ffn.router.selection_bias = router.boolean("selectionBias");
   if (router.has("weightMultiplier")) ffn.router.weight_multiplier = router.real("weightMultiplier");
+  if (router.has("logitMultiplier")) ffn.router.logit_multiplier = router.real("logitMultiplier");
+  if (router.has("expertScale")) ffn.router.expert_scale = router.boolean("expertScale");
+  if (router.has("scalesInput")) ffn.router.scales_input = router.boolean("scalesInput");
+  if (fields.has("branchNorms")) ffn.branch_norms = fields.boolean("branchNorms");
   if (router.has("groups")) read_groups(env, router.object("groups"), ffn);
   if (!fields.has("sharedExpert")) return;
   const Fields shared = fields.object("sharedExpert");
@@ -124,6 +139,11 @@ ModelSpec read_spec(Napi::Env env, const Napi::Value& value) {
     const Fields layer(env, layers.Get(i), "spec.layers[" + std::to_string(i) + "]");
     spec.layers.push_back(
         {read_attention(env, layer.object("attention"), ropes.Length()), read_ffn(env, layer.object("ffn"))});
+    if (layer.has("postNorms")) spec.layers.back().post_norms = layer.boolean("postNorms");
+    if (layer.has("outputScale")) spec.layers.back().output_scale = layer.boolean("outputScale");
+    const FfnSpec& ffn = spec.layers.back().ffn;
+    if (ffn.branch_norms && (!spec.layers.back().post_norms || ffn.shared_intermediate_size == 0))
+      args::fail(env, "`branchNorms` without `postNorms` or `sharedExpert`");
     const AttentionSpec& attention = spec.layers.back().attention;
     const uint32_t rotated = attention.is_latent ? attention.latent.rope_dim : attention.head_dim;
     if (attention.rope >= 0 && spec.ropes[static_cast<size_t>(attention.rope)].rotary_dim > rotated)
@@ -136,6 +156,7 @@ ModelSpec read_spec(Napi::Env env, const Napi::Value& value) {
   spec.embedding_multiplier = fields.real("embeddingMultiplier");
   spec.residual_multiplier = fields.real("residualMultiplier");
   spec.logits_multiplier = fields.real("logitsMultiplier");
+  if (fields.has("logitsSoftcap")) spec.logits_softcap = fields.real("logitsSoftcap");
   return spec;
 }
 

@@ -64,6 +64,10 @@ void take_scratch(Layout& layout, RankScratch& scratch, const ModelSpec& spec, s
   const size_t intermediate = std::max<size_t>(spec.max_intermediate(), 1);
   layout.take(scratch.hidden, kPrivateTokens * hidden);
   layout.take_input(scratch.input, kPrivateTokens, hidden);
+  if (spec.has_branch_norms()) {
+    layout.take_input(scratch.expert_input, kPrivateTokens, hidden);
+    layout.take_input(scratch.router_input, kPrivateTokens, hidden);
+  }
   layout.take(scratch.output_in, max_tokens * largest_stride(spec.max_out_size()));
   take_latent(layout, scratch, spec);
   layout.take(scratch.head, 2 * size_t{spec.max_q_size()});
@@ -84,17 +88,24 @@ Status Buffers::allocate(const ModelSpec& spec, const Topology& topology, uint32
   const size_t pairs = size_t{tokens} * spec.max_top_k();
   attention_partials.resize(topology.dense_ranks);
   ffn_partials.resize(topology.dense_ranks);
+  const bool branches = spec.has_branch_norms();
+  expert_partials.resize(branches && !topology.gpu_lane ? topology.dense_ranks : 0);
   unit_scratch.resize(topology.unit_ranks());
   dense_scratch.resize(topology.gpu_lane ? topology.dense_ranks : 0);
   auto lay_out = [&](Layout& layout) {
     layout.take(hidden, tokens * hidden_size);
     layout.take_input(input, tokens, hidden_size);
+    if (branches) {
+      layout.take_input(expert_input, tokens, hidden_size);
+      layout.take_input(router_input, tokens, hidden_size);
+    }
     layout.take(qkv, size_t{tokens} * spec.max_qkv_size());
     layout.take(query, size_t{tokens} * spec.max_q_size());
     layout.take(attention, size_t{tokens} * spec.max_out_size());
     layout.take(query_latents, size_t{tokens} * largest_stride(max_latent(spec).query_rank));
     for (float*& partial : attention_partials) layout.take(partial, tokens * hidden_size);
     for (float*& partial : ffn_partials) layout.take(partial, tokens * hidden_size);
+    for (float*& partial : expert_partials) layout.take(partial, tokens * hidden_size);
     if (topology.gpu_lane) layout.take(contributions, pairs * topology.max_group_ranks() * hidden_size);
     layout.take(topk_ids, spec.layers.size() * std::max<size_t>(pairs, 1));
     layout.take(topk_weights, spec.layers.size() * std::max<size_t>(pairs, 1));

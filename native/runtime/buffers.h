@@ -42,6 +42,7 @@ struct LayerInput {
 struct RankScratch {
   float* hidden = nullptr;                        ///< [kPrivateTokens][H]
   LayerInput input;                               ///< for kPrivateTokens
+  LayerInput expert_input, router_input;          ///< where branches normalise for themselves
   std::byte* output_in = nullptr;                 ///< prepared attention output of the rank's columns, [T]
   float* latent = nullptr;                        ///< a compressed query, then a latent row
   float* latent_query = nullptr;                  ///< [rows][latent row]: queries that meet latents
@@ -69,12 +70,14 @@ struct Buffers {
   uint32_t max_tokens = 0;
   float* hidden = nullptr;                 ///< [T][H]
   LayerInput input;                        ///< shared
+  LayerInput expert_input, router_input;   ///< shared, where branches normalise for themselves
   float* qkv = nullptr;                    ///< [T][max qkv size]
   float* query = nullptr;                  ///< [T][max q size], normalised and rotated
   std::byte* query_latents = nullptr;      ///< prepared compressed queries, [T]
   float* attention = nullptr;              ///< [T][max out size]
   std::vector<float*> attention_partials;  ///< per dense rank [T][H]
   std::vector<float*> ffn_partials;        ///< per dense rank [T][H]
+  std::vector<float*> expert_partials;     ///< the experts' alone, where branches have norms of their own
   float* contributions = nullptr;          ///< [pairs][max group ranks][H]; GPU lane only
   int32_t* topk_ids = nullptr;             ///< [layers][T * K]
   float* topk_weights = nullptr;           ///< [layers][T * K]

@@ -29,7 +29,7 @@ void ComputeDevice::fake_routing(uint32_t layer, uint32_t tokens, uint32_t exper
   }
   const std::vector<float> weights(ids.size(), 1.0F);
   buffers_.groups.build(ids.data(), weights.data(), tokens, experts, ffn.num_experts);
-  LayerInput& input = buffers_.input;
+  LayerInput& input = ffn.branch_norms ? buffers_.expert_input : buffers_.input;
   const size_t n = spec_.hidden_size;
   for (size_t i = 0; i < tokens * n; ++i) input.normed[i] = static_cast<float>(i % 13) * 0.1F - 0.6F;
   for (size_t f = 0; f < input.prepared.size(); ++f) {

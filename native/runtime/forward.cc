@@ -2,6 +2,7 @@
 #include "forward.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "clock.h"
@@ -12,6 +13,11 @@ namespace {
 uint32_t bit(DType dtype) { return 1U << static_cast<unsigned>(traits(dtype).activation); }
 
 uint32_t formats_of(const SlicedMatrix& matrix) { return matrix.present() ? bit(matrix.slices[0].dtype) : 0; }
+
+/// cap * tanh(x / cap), which bends large logits towards +-cap.
+void cap_logits(float* logits, uint32_t n, float cap) {
+  for (uint32_t i = 0; i < n; ++i) logits[i] = cap * std::tanh(logits[i] / cap);
+}
 
 /// hidden += multiplier * (sum of the ranks' partials + bias); partials are added in rank order.
 void add_partials(const std::vector<float*>& partials, size_t offset, const std::vector<float>& bias,
@@ -48,6 +54,7 @@ Forward::Forward(const ModelSpec& spec, const WeightStore& store, const OpTable&
       max_top_k_(std::max(spec.max_top_k(), 1U)) {
   barrier_.reset(topology_.dense_ranks, barrier_spins);
   ffn_us_.resize(spec.layers.size() * topology_.unit_ranks());
+  ones_.assign(spec.max_head_dim(), 1.0F);
   for (const LayerWeights& layer : weights_.layers) {
     input_formats_.push_back(formats_of(layer.query) | formats_of(layer.key) | formats_of(layer.value) |
                              formats_of(layer.query_down) | formats_of(layer.latent_down));
@@ -55,7 +62,8 @@ Forward::Forward(const ModelSpec& spec, const WeightStore& store, const OpTable&
     if (layer.router.data != nullptr) ffn |= bit(layer.router.dtype);
     uint32_t experts = 0;
     for (const GatedFfn& expert : layer.experts) experts |= formats_of(expert.gate) | formats_of(expert.up);
-    input_formats_.push_back(ffn | experts);
+    const bool apart = has_branches(static_cast<uint32_t>(expert_formats_.size()));
+    input_formats_.push_back(apart ? ffn : ffn | experts);
     expert_formats_.push_back(experts);
   }
 }
@@ -107,7 +115,7 @@ void Forward::embed(uint32_t token, float* out) const {
   }
 }
 
-void Forward::add_contributions(uint32_t layer, uint32_t token, float* hidden, RankScratch& scratch) const {
+float* Forward::sum_contributions(uint32_t layer, uint32_t token, RankScratch& scratch) const {
   const FfnSpec& ffn = spec_.layers[layer].ffn;
   const uint32_t n = spec_.hidden_size;
   const size_t pair_stride = size_t{topology_.max_group_ranks()} * n;
@@ -123,11 +131,19 @@ void Forward::add_contributions(uint32_t layer, uint32_t token, float* hidden, R
       const uint32_t first = topology_.group_first_rank(group);
       if (rank < first || rank >= first + topology_.group_ranks(group)) continue;
       const uint32_t pair = buffers_.groups.pair_of[size_t{token} * ffn.top_k + j];
-      ops_.accumulate(buffers_.contributions + pair * pair_stride + size_t{rank - first} * n,
-                      buffers_.topk_weights[row + j], partial, n);
+      const float weight = ffn.router.scales_input ? 1.0F : buffers_.topk_weights[row + j];
+      ops_.accumulate(buffers_.contributions + pair * pair_stride + size_t{rank - first} * n, weight, partial,
+                      n);
     }
     ops_.add(partial, total, n);
   }
+  return total;
+}
+
+void Forward::add_contributions(uint32_t layer, uint32_t token, float* hidden, RankScratch& scratch) const {
+  const FfnSpec& ffn = spec_.layers[layer].ffn;
+  const uint32_t n = spec_.hidden_size;
+  float* total = sum_contributions(layer, token, scratch);
   if (ffn.shared_intermediate_size > 0) {
     for (const float* shared : buffers_.ffn_partials) ops_.add(shared + size_t{token} * n, total, n);
   }
@@ -136,20 +152,27 @@ void Forward::add_contributions(uint32_t layer, uint32_t token, float* hidden, R
 
 void Forward::update_hidden(uint32_t layer, Part before, uint32_t token, float* hidden,
                             RankScratch& scratch) const {
+  if (before == Part::Attention && layer == 0) return embed(token, hidden);
+  const bool after_attention = before == Part::Ffn;
+  const uint32_t own = after_attention ? layer : layer - 1;
+  const LayerSpec& spec = spec_.layers[own];
   const uint32_t n = spec_.hidden_size;
   const size_t offset = size_t{token} * n;
   static const std::vector<float> kNoBias;
-  if (before == Part::Ffn) {
-    const LayerWeights& weights = weights_.layers[layer];
-    add_partials(buffers_.attention_partials, offset, weights.output_bias, spec_.residual_multiplier, n,
-                 hidden);
-  } else if (layer == 0) {
-    embed(token, hidden);
-  } else if (topology_.gpu_lane && spec_.layers[layer - 1].ffn.is_moe) {
-    add_contributions(layer - 1, token, hidden, scratch);
+  if (spec.post_norms) {
+    if (after_attention) return add_normed_attention(own, token, hidden, scratch);
+    add_normed_ffn(own, token, hidden, scratch);
+  } else if (after_attention) {
+    add_partials(buffers_.attention_partials, offset, weights_.layers[own].output_bias,
+                 spec_.residual_multiplier, n, hidden);
+  } else if (topology_.gpu_lane && spec.ffn.is_moe) {
+    add_contributions(own, token, hidden, scratch);
   } else {
     add_partials(buffers_.ffn_partials, offset, kNoBias, spec_.residual_multiplier, n, hidden);
   }
+  if (after_attention || !spec.output_scale) return;
+  const float scale = weights_.layers[own].layer_scale[0];
+  for (uint32_t i = 0; i < n; ++i) hidden[i] *= scale;
 }
 
 void Forward::normalise(const float* x, const std::vector<float>& weight, const std::vector<float>& bias,
@@ -192,6 +215,7 @@ void Forward::prepare_input(uint32_t rank, uint32_t layer, Part part) {
               attention ? weights.attention_norm_bias : weights.ffn_norm_bias,
               input.normed + size_t{t} * spec_.hidden_size);
   }
+  if (!attention && has_branches(layer)) prepare_branches(rank, layer, tokens);
   prepare_rows(input, input_formats_[2 * layer + (attention ? 0 : 1)], tokens);
   dense_scratch(rank).clock.lap(TimedOp::Input);
   if (shares_tokens()) meet(rank);
@@ -265,6 +289,7 @@ void Forward::run_logits(uint32_t rank) {
       if (spec_.lm_head_bias) row[n] += weights_.lm_head_bias[head.ranges[rank].begin + n];
       row[n] *= spec_.logits_multiplier;
     }
+    if (spec_.logits_softcap > 0) cap_logits(row, slice.rows, spec_.logits_softcap);
   }
   clock.lap(TimedOp::LmHead);
 }

@@ -79,6 +79,19 @@ class Forward {
   }
   float* hidden_row(uint32_t rank, uint32_t token);
   LayerInput& input_of(uint32_t rank) { return shares_tokens() ? buffers_.input : dense_scratch(rank).input; }
+  bool has_branches(uint32_t layer) const { return spec_.layers[layer].ffn.branch_norms; }
+  LayerInput& expert_input_of(uint32_t rank, uint32_t layer) {
+    if (!has_branches(layer)) return input_of(rank);
+    return shares_tokens() ? buffers_.expert_input : dense_scratch(rank).expert_input;
+  }
+  LayerInput& router_input_of(uint32_t rank, uint32_t layer) {
+    if (!has_branches(layer)) return input_of(rank);
+    return shares_tokens() ? buffers_.router_input : dense_scratch(rank).router_input;
+  }
+  /// All tokens' input of experts that no dense rank computes.
+  const LayerInput& shared_expert_input(uint32_t layer) const {
+    return has_branches(layer) ? buffers_.expert_input : buffers_.input;
+  }
 
   bool check_cancel(uint32_t rank);
   /// The dense barrier; the wait counts as such.
@@ -88,6 +101,15 @@ class Forward {
   /// contributions.
   void update_hidden(uint32_t layer, Part before, uint32_t token, float* hidden, RankScratch& scratch) const;
   void add_contributions(uint32_t layer, uint32_t token, float* hidden, RankScratch& scratch) const;
+  /// The sum of the experts' contributions to a token, [H], in the scratch.
+  float* sum_contributions(uint32_t layer, uint32_t token, RankScratch& scratch) const;
+  /// The same for layers with norms on what their parts put out.
+  void add_normed_attention(uint32_t layer, uint32_t token, float* hidden, RankScratch& scratch) const;
+  void add_normed_ffn(uint32_t layer, uint32_t token, float* hidden, RankScratch& scratch) const;
+  float* ffn_output(uint32_t layer, uint32_t token, RankScratch& scratch) const;
+  void sum_partials(const std::vector<float*>& partials, uint32_t token, float* sum) const;
+  /// The input of router and experts that normalise for themselves, from the hidden state.
+  void prepare_branches(uint32_t rank, uint32_t layer, Range tokens);
   size_t topk_offset(uint32_t layer) const { return size_t{layer} * buffers_.max_tokens * max_top_k_; }
   void normalise(const float* x, const std::vector<float>& weight, const std::vector<float>& bias,
                  float* out) const;
@@ -133,10 +155,11 @@ class Forward {
   /// The weighted outputs of an expert's slice, added to partial [T][H].
   void accumulate_expert(uint32_t layer, uint32_t expert, uint32_t slice, const ExpertGroups& groups,
                          const LayerInput& input, float* partial, RankScratch& scratch);
-  /// One tile of a gated FFN slice: scratch.ffn_out [count][H] = down(act(gate x) * up x).
+  /// One tile of a gated FFN slice: scratch.ffn_out [count][H] = down(act(gate x) * up x); `input_scales`
+  /// [count] multiply the x.
   void add_bias(const float* bias, float* rows, uint32_t count, uint32_t n) const;
   void ffn_tile(const FfnSlice& slice, Activation activation, const LayerInput& input, const uint32_t* tokens,
-                uint32_t first, uint32_t count, RankScratch& scratch);
+                uint32_t first, uint32_t count, RankScratch& scratch, const float* input_scales = nullptr);
   void contribute(uint32_t layer, uint32_t expert, uint32_t slice, const FfnSlice& matrices,
                   RankScratch& scratch);
 
@@ -155,6 +178,7 @@ class Forward {
   std::vector<double> ffn_us_;            // [layer][rank]
   std::vector<uint32_t> input_formats_;   // [layer][part]: bit per ActFormat that consumers want
   std::vector<uint32_t> expert_formats_;  // [layer]: the same of the experts alone
+  std::vector<float> ones_;               // [max head dim]: the weight of norms that have none
 };
 
 /// An expert's slice; with a slab, its matrices point into it.

@@ -34,6 +34,12 @@ float mean_square(const float* x, uint32_t n) {
   return sum / static_cast<float>(n);
 }
 
+/// Keeps the softmax of long sequences sharp (Nakanishi 2025, arXiv 2501.19399, as Llama 4 has it).
+float temperature(const AttentionSpec& spec, uint32_t position) {
+  const float steps = std::floor((static_cast<float>(position) + 1.0F) / spec.temperature_floor);
+  return std::log1p(steps) * spec.temperature_scale + 1.0F;
+}
+
 void clip(float* x, uint32_t n, float limit) {
   if (limit <= 0) return;
   for (uint32_t i = 0; i < n; ++i) x[i] = std::clamp(x[i], -limit, limit);
@@ -64,8 +70,8 @@ void Forward::project_qkv(uint32_t rank, uint32_t layer) {
   float* qkv = buffers_.qkv;
   project(ops_, weights.query, rank, input, step_->tokens, weights.query_bias, qkv, ld);
   project(ops_, weights.key, rank, input, step_->tokens, weights.key_bias, qkv + spec.q_size(), ld);
-  project(ops_, weights.value, rank, input, step_->tokens, weights.value_bias,
-          qkv + spec.q_size() + spec.kv_size(), ld);
+  if (spec.keys_as_values) return;
+  project(ops_, weights.value, rank, input, step_->tokens, weights.value_bias, qkv + spec.value_offset(), ld);
 }
 
 /// 1 / rms of every token's whole q and k projection; each rank computes them for itself, which is cheaper
@@ -102,8 +108,9 @@ void Forward::attend(uint32_t rank, uint32_t layer) {
 void Forward::normalise_head(const AttentionSpec& spec, const float* row, float inverse,
                              const std::vector<float>& weight, uint32_t first, float* head) const {
   const float* x = row + first;
-  if (spec.qk_norm == QkNorm::Head) {
-    ops_.rms_norm(x, weight.data(), spec_.norm_eps, head, spec.head_dim);
+  if (spec.qk_norm == QkNorm::Head || spec.qk_norm == QkNorm::HeadUnit) {
+    const float* factors = spec.qk_norm == QkNorm::Head ? weight.data() : ones_.data();
+    ops_.rms_norm(x, factors, spec_.norm_eps, head, spec.head_dim);
   } else if (spec.qk_norm == QkNorm::Full) {
     for (uint32_t i = 0; i < spec.head_dim; ++i) head[i] = x[i] * inverse * weight[first + i];
   } else {
@@ -129,12 +136,16 @@ void Forward::store_key_value(uint32_t layer, const StepSequence& sequence, uint
   float* value = scratch.head + spec.head_dim;
   for (uint32_t i = 0; i < sequence.count; ++i) {
     const uint32_t token = sequence.first_token + i;
-    const float* keys = buffers_.qkv + size_t{token} * spec.qkv_size() + spec.q_size();
+    const float* row = buffers_.qkv + size_t{token} * spec.qkv_size();
     const uint32_t first = kv_head * spec.head_dim;
-    normalise_head(spec, keys, scratch.key_inverse[token], weights.key_norm, first, key);
+    normalise_head(spec, row + spec.q_size(), scratch.key_inverse[token], weights.key_norm, first, key);
     rotate(spec, token, key, 1);
-    const float* values = keys + spec.kv_size() + first;
-    std::copy(values, values + spec.head_dim, value);
+    const float* values = row + spec.value_offset() + first;
+    if (spec.value_norm) {
+      ops_.rms_norm(values, ones_.data(), spec_.norm_eps, value, spec.head_dim);
+    } else {
+      std::copy(values, values + spec.head_dim, value);
+    }
     clip(value, spec.head_dim, spec.clip_qkv);
     const uint32_t position = sequence.first_position + i;
     std::byte* block =
@@ -157,6 +168,9 @@ void Forward::ready_query(uint32_t layer, const StepSequence& sequence, uint32_t
                      first + h * spec.head_dim, ready + h * spec.head_dim);
     }
     rotate(spec, token, ready, shared);
+    if (spec.temperature_scale == 0) continue;
+    const float factor = temperature(spec, sequence.first_position + i);
+    for (uint32_t j = 0; j < shared * spec.head_dim; ++j) ready[j] *= factor;
   }
 }
 
@@ -183,6 +197,7 @@ void Forward::attend_head(uint32_t rank, uint32_t layer, const StepSequence& seq
   args.kv_dtype = kv_.dtype();
   args.scale = spec.scale;
   args.sliding_window = spec.sliding_window;
+  args.chunk_size = spec.chunk_size;
   if (spec.sinks) args.sinks = weights_.layers[layer].attention_sinks.data() + kv_head * spec.heads_per_kv();
   args.out = buffers_.attention + sequence.first_token * stride + first;
   args.out_stride = stride;

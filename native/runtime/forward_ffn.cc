@@ -21,6 +21,12 @@ float sigmoid_of_dot(const std::vector<float>& weight, const float* x) {
   return 1.0F / (1.0F + std::exp(-dot));
 }
 
+void scale_rows(const float* scales, float* rows, uint32_t count, uint32_t n) {
+  for (uint32_t i = 0; i < count; ++i) {
+    for (uint32_t j = 0; j < n; ++j) rows[size_t{i} * n + j] *= scales[i];
+  }
+}
+
 }  // namespace
 
 FfnSlice expert_slice(const GatedFfn& expert, uint32_t slice, const std::byte* slab) {
@@ -57,7 +63,7 @@ size_t slab_size(const GatedFfn& expert) {
 void Forward::route(uint32_t rank, uint32_t layer) {
   const FfnSpec& ffn = spec_.layers[layer].ffn;
   const PackedMatrix& router = weights_.layers[layer].router;
-  const LayerInput& input = input_of(rank);
+  const LayerInput& input = router_input_of(rank, layer);
   const auto format = static_cast<size_t>(traits(router.dtype).activation);
   const Range tokens = my_tokens(rank);
   RankScratch& scratch = dense_scratch(rank);
@@ -87,7 +93,8 @@ void Forward::add_bias(const float* bias, float* rows, uint32_t count, uint32_t 
 }
 
 void Forward::ffn_tile(const FfnSlice& slice, Activation activation, const LayerInput& input,
-                       const uint32_t* tokens, uint32_t first, uint32_t count, RankScratch& scratch) {
+                       const uint32_t* tokens, uint32_t first, uint32_t count, RankScratch& scratch,
+                       const float* input_scales) {
   const auto& [gate, up, down, gate_bias, up_bias, down_bias] = slice;
   auto view = [&](const PackedMatrix& matrix) {
     const auto format = static_cast<size_t>(traits(matrix.dtype).activation);
@@ -98,6 +105,11 @@ void Forward::ffn_tile(const FfnSlice& slice, Activation activation, const Layer
   };
   ops_.matmul(gate, view(gate), scratch.gate, gate.rows);
   ops_.matmul(up, view(up), scratch.up, up.rows);
+  if (input_scales != nullptr) {
+    // Both products are linear in x: scaling them is scaling it.
+    scale_rows(input_scales, scratch.gate, count, gate.rows);
+    scale_rows(input_scales, scratch.up, count, up.rows);
+  }
   add_bias(gate_bias, scratch.gate, count, gate.rows);
   add_bias(up_bias, scratch.up, count, up.rows);
   scratch.clock.lap(TimedOp::GateUp);
@@ -137,14 +149,17 @@ void Forward::dense_ffn(uint32_t rank, uint32_t layer) {
 
 void Forward::accumulate_expert(uint32_t layer, uint32_t expert, uint32_t slice, const ExpertGroups& groups,
                                 const LayerInput& input, float* partial, RankScratch& scratch) {
+  const FfnSpec& ffn = spec_.layers[layer].ffn;
   const uint32_t n = spec_.hidden_size;
   const FfnSlice matrices = expert_slice(weights_.layers[layer].experts[expert], slice, nullptr);
   const uint32_t end = groups.offsets[expert + 1];
   for (uint32_t pair = groups.offsets[expert], count = 0; pair < end; pair += count) {
     count = ffn_tile_size(end - pair);
-    ffn_tile(matrices, spec_.layers[layer].ffn.activation, input, groups.tokens.data(), pair, count, scratch);
+    const float* weights = groups.weights.data() + pair;
+    ffn_tile(matrices, ffn.activation, input, groups.tokens.data(), pair, count, scratch,
+             ffn.router.scales_input ? weights : nullptr);
     for (uint32_t i = 0; i < count; ++i) {
-      ops_.accumulate(scratch.ffn_out + size_t{i} * n, groups.weights[pair + i],
+      ops_.accumulate(scratch.ffn_out + size_t{i} * n, ffn.router.scales_input ? 1.0F : weights[i],
                       partial + size_t{groups.tokens[pair + i]} * n, n);
     }
     scratch.clock.lap(TimedOp::Combine);
@@ -161,6 +176,10 @@ void Forward::own_experts(uint32_t rank, uint32_t layer) {
                        step_->tokens, ffn.top_k, ffn.num_experts);
   const ExpertGroups& groups = scratch.groups;
   float* partial = buffers_.ffn_partials[rank];
+  if (ffn.branch_norms) {
+    partial = buffers_.expert_partials[rank];
+    std::fill_n(partial, size_t{step_->tokens} * spec_.hidden_size, 0.0F);
+  }
   for (uint32_t e = 0; e < ffn.num_experts; ++e) {
     const uint32_t group = topology_.group_of(e);
     const uint32_t first_rank = topology_.group_first_rank(group);
@@ -169,7 +188,7 @@ void Forward::own_experts(uint32_t rank, uint32_t layer) {
     const GatedFfn& expert = weights_.layers[layer].experts[e];
     const uint32_t slice = rank - first_rank;
     if (expert.gate.slices[slice].rows == 0) continue;
-    accumulate_expert(layer, e, slice, groups, input_of(rank), partial, scratch);
+    accumulate_expert(layer, e, slice, groups, expert_input_of(rank, layer), partial, scratch);
   }
 }
 
@@ -186,6 +205,7 @@ void Forward::ffn_part(uint32_t rank, uint32_t layer) {
 
 void Forward::contribute(uint32_t layer, uint32_t expert, uint32_t slice, const FfnSlice& matrices,
                          RankScratch& scratch) {
+  const FfnSpec& ffn = spec_.layers[layer].ffn;
   const ExpertGroups& groups = buffers_.groups;
   const uint32_t n = spec_.hidden_size;
   const size_t pair_stride = size_t{topology_.max_group_ranks()} * n;
@@ -197,8 +217,8 @@ void Forward::contribute(uint32_t layer, uint32_t expert, uint32_t slice, const 
       for (uint32_t i = 0; i < count; ++i) std::fill(out + i * pair_stride, out + i * pair_stride + n, 0.0F);
       continue;
     }
-    ffn_tile(matrices, spec_.layers[layer].ffn.activation, buffers_.input, groups.tokens.data(), pair, count,
-             scratch);
+    ffn_tile(matrices, ffn.activation, shared_expert_input(layer), groups.tokens.data(), pair, count, scratch,
+             ffn.router.scales_input ? groups.weights.data() + pair : nullptr);
     for (uint32_t i = 0; i < count; ++i) {
       const float* y = scratch.ffn_out + size_t{i} * n;
       std::copy(y, y + n, out + i * pair_stride);

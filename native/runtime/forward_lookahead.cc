@@ -19,8 +19,8 @@ void Forward::guess_next(uint32_t rank, uint32_t layer) {
   const auto format = static_cast<size_t>(traits(weights.router.dtype).activation);
   RankScratch& scratch = dense_scratch(rank);
   for (uint32_t t = tokens.begin; t < tokens.end; ++t) {
-    normalise(hidden_row(rank, t), weights.ffn_norm, weights.ffn_norm_bias,
-              input.normed + size_t{t} * spec_.hidden_size);
+    normalise(hidden_row(rank, t), ffn.branch_norms ? weights.router_norm : weights.ffn_norm,
+              weights.ffn_norm_bias, input.normed + size_t{t} * spec_.hidden_size);
   }
   prepare_rows(input, 1U << format, tokens);
   ops_.matmul(weights.router,

@@ -63,12 +63,33 @@ NmGpuFfn describe(const FfnSpec& spec, const LayerWeights& weights) {
   return out;
 }
 
+/// Parts of Llama 4 and Gemma 4.
+Status check_newer_parts(const LayerSpec& layer) {
+  const AttentionSpec& attention = layer.attention;
+  const RouterSpec& router = layer.ffn.router;
+  if (attention.chunk_size > 0) return unsupported("attention in chunks");
+  if (attention.temperature_scale != 0) return unsupported("attention with a temperature");
+  if (attention.qk_norm == QkNorm::HeadUnit || attention.value_norm)
+    return unsupported("norms without a weight");
+  if (attention.keys_as_values) return unsupported("keys as values");
+  if (layer.post_norms || layer.output_scale) return unsupported("norms behind the parts of a layer");
+  if (layer.ffn.branch_norms) return unsupported("branches with norms of their own");
+  if (router.scoring == Scoring::TopkSigmoid || router.scales_input)
+    return unsupported("routing weights on the input of experts");
+  if (router.expert_scale || router.logit_multiplier != 1) return unsupported("scaled routing weights");
+  return {};
+}
+
 /// What the units can compute and the GPU's kernels cannot.
-Status check_supported(const Topology& topology) {
+Status check_supported(const ModelSpec& spec, const Topology& topology) {
   if (topology.max_group_ranks() > kMaxExpertSlices) {
     return unsupported("experts cut over more than 64 threads (here " +
                        std::to_string(topology.max_group_ranks()) + ")");
   }
+  for (const LayerSpec& layer : spec.layers) {
+    if (Status s = check_newer_parts(layer); !s.ok()) return s;
+  }
+  if (spec.logits_softcap > 0) return unsupported("capped logits");
   return {};
 }
 
@@ -230,7 +251,7 @@ Status GpuDevice::upload_weights() {
 
 Status GpuDevice::finish_load() {
   if (Status s = ComputeDevice::finish_load(); !s.ok()) return s;
-  if (Status s = check_supported(options_.topology); !s.ok()) return s;
+  if (Status s = check_supported(spec_, options_.topology); !s.ok()) return s;
   if (Status s = create_context(); !s.ok()) return s;
   if (Status s = upload_weights(); !s.ok()) return s;
   store_.release_dense();

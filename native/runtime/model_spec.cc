@@ -36,6 +36,13 @@ uint32_t ModelSpec::max_intermediate() const {
   });
 }
 
+uint32_t ModelSpec::max_head_dim() const {
+  return max_over_layers(*this, [](const LayerSpec& l) { return l.attention.head_dim; });
+}
+bool ModelSpec::has_branch_norms() const {
+  return std::any_of(layers.begin(), layers.end(), [](const LayerSpec& l) { return l.ffn.branch_norms; });
+}
+
 const char* role_name(Role role) {
   static constexpr std::array<const char*, kNumRoles> kNames = {
       "embedding",
@@ -78,6 +85,14 @@ const char* role_name(Role role) {
       "latentDown",
       "keyUp",
       "valueUp",
+      "attentionPostNorm",
+      "ffnPostNorm",
+      "sharedPostNorm",
+      "expertNorm",
+      "expertPostNorm",
+      "routerNorm",
+      "routerExpertScale",
+      "layerScale",
   };
   return kNames[static_cast<size_t>(role)];
 }

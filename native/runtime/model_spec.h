@@ -11,8 +11,9 @@
 namespace nearmoe {
 
 enum class NormKind : uint8_t { Rms, Layer };
-enum class QkNorm : uint8_t { None, Head, Full };
-enum class Scoring : uint8_t { Softmax, TopkSoftmax, SparseMixer, Sigmoid };
+/// HeadUnit: per head and without a weight.
+enum class QkNorm : uint8_t { None, Head, Full, HeadUnit };
+enum class Scoring : uint8_t { Softmax, TopkSoftmax, SparseMixer, Sigmoid, TopkSigmoid };
 /// What stands for a group of experts where whole groups are chosen first.
 enum class GroupScore : uint8_t { Max, TopTwoSum };
 
@@ -45,6 +46,11 @@ struct AttentionSpec {
   float clip_qkv = 0;
   float scale = 1;
   uint32_t sliding_window = 0;
+  uint32_t chunk_size = 0;  ///< 0: none; else only keys of the query's own run of so many positions are seen
+  float temperature_scale = 0;  ///< 0: none; queries times 1 + scale * log1p(floor((position + 1) / floor))
+  float temperature_floor = 1;
+  bool value_norm = false;      ///< per head and without a weight
+  bool keys_as_values = false;  ///< values are the key projection, before its norm and rotation
   int32_t rope = -1;
   bool sinks = false;  ///< per query head an extra logit in the softmax's denominator
   bool is_latent = false;
@@ -53,8 +59,10 @@ struct AttentionSpec {
   uint32_t q_size() const { return num_heads * head_dim; }
   uint32_t kv_size() const { return num_kv_heads * head_dim; }
   uint32_t qkv_size() const {
-    return is_latent ? latent.query_rank + latent.row_size() : q_size() + 2 * kv_size();
+    return is_latent ? latent.query_rank + latent.row_size() : value_offset() + kv_size();
   }
+  /// Where values begin in a projected row [queries][keys][values].
+  uint32_t value_offset() const { return keys_as_values ? q_size() : q_size() + kv_size(); }
   /// Width of all heads' outputs.
   uint32_t out_size() const { return is_latent ? num_heads * latent.value_dim : q_size(); }
   uint32_t heads_per_kv() const { return num_heads / num_kv_heads; }
@@ -70,6 +78,9 @@ struct RouterSpec {
   uint32_t chosen_groups = 1;   ///< ... and only the best of them may be chosen from
   GroupScore group_score = GroupScore::Max;
   float weight_multiplier = 1;
+  float logit_multiplier = 1;
+  bool expert_scale = false;  ///< a learned factor per expert on its weight
+  bool scales_input = false;  ///< the weight multiplies what goes into the expert, not what comes out
 };
 
 /// The feed-forward part of a layer: a dense block, or routed experts with an optional shared expert.
@@ -83,6 +94,9 @@ struct FfnSpec {
   RouterSpec router;
   uint32_t shared_intermediate_size = 0;  ///< 0: no shared expert
   bool shared_gate_sigmoid = false;
+  /// Router and experts normalise the hidden state for themselves, and what shared expert and experts put out
+  /// is normalised before it is added up.
+  bool branch_norms = false;
 
   /// Intermediate size of the part every token passes: the dense block or the shared expert; 0 if there is
   /// none.
@@ -92,6 +106,8 @@ struct FfnSpec {
 struct LayerSpec {
   AttentionSpec attention;
   FfnSpec ffn;
+  bool post_norms = false;    ///< norms on what attention and feed-forward part put out
+  bool output_scale = false;  ///< a learned factor on the hidden state behind the layer
 };
 
 struct ModelSpec {
@@ -106,6 +122,7 @@ struct ModelSpec {
   float embedding_multiplier = 1;
   float residual_multiplier = 1;
   float logits_multiplier = 1;
+  float logits_softcap = 0;  ///< 0: none; else cap * tanh(logit / cap)
 
   uint32_t max_qkv_size() const;
   uint32_t max_q_size() const;
@@ -113,6 +130,8 @@ struct ModelSpec {
   uint32_t max_top_k() const;
   uint32_t max_experts() const;
   uint32_t max_intermediate() const;
+  uint32_t max_head_dim() const;
+  bool has_branch_norms() const;
 };
 
 /// Every weight native can hold; order = WEIGHT_ROLES of src/model/model-spec.ts.
@@ -157,8 +176,16 @@ enum class Role : uint8_t {
   LatentDown,
   KeyUp,
   ValueUp,
+  AttentionPostNorm,
+  FfnPostNorm,
+  SharedPostNorm,
+  ExpertNorm,
+  ExpertPostNorm,
+  RouterNorm,
+  RouterExpertScale,
+  LayerScale,
 };
-inline constexpr uint32_t kNumRoles = 40;
+inline constexpr uint32_t kNumRoles = 48;
 const char* role_name(Role role);
 
 }  // namespace nearmoe

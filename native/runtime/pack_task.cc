@@ -45,17 +45,30 @@ bool pack_mxfp4_split(const PackTask& task) {
   return true;
 }
 
+/// A slice of a matrix stored as [cols][rows], a few rows at a time: of each source row a piece.
 bool pack_transposed(const PackTask& task) {
-  const size_t rows = task.rows, cols = task.cols;
-  std::vector<float> column(rows), values(rows * cols);
-  for (uint32_t c = 0; c < task.cols; ++c) {
-    task.source.read(c, 0, rows, column.data());
-    for (size_t r = 0; r < rows; ++r) values[r * cols + c] = column[r];
+  const SourceRows& source = task.source;
+  const uint32_t step = std::max<uint32_t>(4 * kRowGroup, traits(source.dtype).block_cols);
+  const size_t block = traits(task.held).block_cols;
+  const size_t begin = task.col_begin / block * block;
+  const size_t end = (task.col_begin + task.cols + block - 1) / block * block;
+  const size_t present = std::min<size_t>(end, task.matrix_cols);
+  const size_t width = end - begin;
+  const size_t held_bytes = source_bytes(task.held, 1, width);
+  std::vector<float> column(step), values(step * width);
+  std::vector<std::byte> held(step * held_bytes);
+  std::byte* dst = task.dst;
+  for (uint32_t first = 0; first < task.rows; first += step) {
+    const uint32_t rows = std::min(step, task.rows - first);
+    for (size_t c = begin; c < present; ++c) {
+      source.read(static_cast<uint32_t>(c), task.row_begin + first, rows, column.data());
+      for (size_t r = 0; r < rows; ++r) values[r * width + c - begin] = column[r];
+    }
+    if (!quantize(task.held, values.data(), rows, width, held.data())) return false;
+    if (!pack(task.held, held.data(), held_bytes, rows, task.col_begin - begin, task.cols, dst)) return false;
+    dst += packed_bytes(task.held, step, task.cols, task.col_begin);
   }
-  const size_t held_bytes = source_bytes(task.held, 1, cols);
-  std::vector<std::byte> held(rows * held_bytes);
-  return quantize(task.held, values.data(), rows, cols, held.data()) &&
-         pack(task.held, held.data(), held_bytes, rows, 0, cols, task.dst);
+  return true;
 }
 
 }  // namespace

@@ -13,7 +13,9 @@ struct PackTask {
   uint32_t rows, col_begin, cols;
   std::byte* dst;
   int64_t table_row;
-  bool transposed = false;  ///< the source is [cols][rows]; the whole matrix is one slice
+  bool transposed = false;   ///< the source is [matrix_cols][rows of the matrix]
+  uint32_t row_begin = 0;    ///< transposed: the slice's first row
+  uint32_t matrix_cols = 0;  ///< transposed: columns of the whole matrix
 };
 
 /// Fills the slice. False where a value or scale is NaN or infinite. Where formats or layouts differ, rows go

@@ -137,6 +137,9 @@ void sort_by_id(int32_t* ids, float* weights, uint32_t k) {
 void route_token(const FfnSpec& ffn, const LayerWeights& layer, float* logits, int32_t* ids, float* weights) {
   const RouterSpec& router = ffn.router;
   const uint32_t k = ffn.top_k;
+  if (router.logit_multiplier != 1) {
+    for (uint32_t i = 0; i < ffn.num_experts; ++i) logits[i] *= router.logit_multiplier;
+  }
   if (router.logit_bias) {
     for (uint32_t i = 0; i < ffn.num_experts; ++i) logits[i] += layer.router_bias[i];
   }
@@ -151,11 +154,18 @@ void route_token(const FfnSpec& ffn, const LayerWeights& layer, float* logits, i
       pick_top_k(logits, ffn.num_experts, k, ids, weights);
       softmax(weights, k);
       break;
+    case Scoring::TopkSigmoid:
+      pick_top_k(logits, ffn.num_experts, k, ids, weights);
+      sigmoid(weights, k);
+      break;
     case Scoring::SparseMixer:
       route_sparse_mixer(ffn, logits, ids, weights);
       break;
   }
-  for (uint32_t j = 0; j < k; ++j) weights[j] *= router.weight_multiplier;
+  for (uint32_t j = 0; j < k; ++j) {
+    weights[j] *= router.weight_multiplier;
+    if (router.expert_scale) weights[j] *= layer.router_expert_scale[static_cast<size_t>(ids[j])];
+  }
   sort_by_id(ids, weights, k);
 }
 

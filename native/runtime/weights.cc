@@ -14,6 +14,16 @@ std::string describe(const LoadRow& row) {
   return text;
 }
 
+bool norms_complete(const LayerSpec& spec, const LayerWeights& layer) {
+  const auto there = [](std::initializer_list<const std::vector<float>*> norms) {
+    return std::none_of(norms.begin(), norms.end(), [](const auto* norm) { return norm->empty(); });
+  };
+  if (!there({&layer.attention_norm, &layer.ffn_norm})) return false;
+  if (spec.post_norms && !there({&layer.attention_post_norm, &layer.ffn_post_norm})) return false;
+  return !spec.ffn.branch_norms ||
+         there({&layer.shared_post_norm, &layer.expert_norm, &layer.expert_post_norm, &layer.router_norm});
+}
+
 }  // namespace
 
 /// Where a matrix goes: how it is cut and who owns the slices.
@@ -152,9 +162,14 @@ Status WeightStore::add_matrix(const LoadRow& row, const SourceRows& src, int64_
     if (dst == nullptr)
       return Status::error(Code::OutOfMemory, describe(row) + " does not fit its arena", table_row);
     (request.expert ? expert_bytes_ : dense_bytes_) += bytes;
-    const SourceRows from = request.by_columns ? src : src.from(range.begin);
-    if (!filled_)
-      tasks[rank].push_back({from, row.held(), rows, col_begin, cols, dst, table_row, row.transposed});
+    const SourceRows from = request.by_columns || row.transposed ? src : src.from(range.begin);
+    const uint32_t row_begin = request.by_columns ? 0 : range.begin;
+    if (row.transposed && row_begin % traits(row.dtype).block_cols != 0)
+      return Status::error(Code::InvalidArgument, describe(row) + " is cut inside a block", table_row);
+    if (!filled_) {
+      tasks[rank].push_back(
+          {from, row.held(), rows, col_begin, cols, dst, table_row, row.transposed, row_begin, row.cols});
+    }
     sliced.slices.push_back({dst, rows, cols, row.held(), col_begin});
   }
   *request.target = std::move(sliced);
@@ -173,12 +188,18 @@ Status WeightStore::add(const LoadRow& row, const MappedFile& file, const Mapped
     return Status::error(Code::InvalidArgument,
                          describe(row) + " cannot be quantised to " + traits(*row.quantised).name, table_row);
   }
+  const bool part_of_row = row.source_width > 0;
+  if (part_of_row && (!row.transposed || row.encoding != Encoding::Plain || format.block_cols > 1 ||
+                      row.source_width < row.source_cols())) {
+    return Status::error(Code::InvalidArgument, describe(row) + ": only columns of floats can be a part",
+                         table_row);
+  }
   const size_t bytes = row.stored_bytes();
   if (row.offset > file.size() || bytes > file.size() - row.offset) {
     return Status::error(Code::InvalidArgument, describe(row) + " lies beyond the end of its file",
                          table_row);
   }
-  SourceRows src{row.encoding,  row.dtype,     file.data() + row.offset, nullptr, row.source_cols(),
+  SourceRows src{row.encoding,  row.dtype,     file.data() + row.offset, nullptr, row.row_pitch(),
                  row.first_row, row.row_stride};
   if (row.encoding != Encoding::Plain) {
     const size_t needed = scale_bytes(row.encoding, row.tensor_rows, row.source_cols());
@@ -262,6 +283,22 @@ Status WeightStore::add_layer_weight(const LoadRow& row, const SourceRows& src, 
       return add_vector(row, src, table_row, layer.router_bias, num_experts);
     case Role::RouterSelectionBias:
       return add_vector(row, src, table_row, layer.router_selection_bias, num_experts);
+    case Role::AttentionPostNorm:
+      return add_vector(row, src, table_row, layer.attention_post_norm, hidden);
+    case Role::FfnPostNorm:
+      return add_vector(row, src, table_row, layer.ffn_post_norm, hidden);
+    case Role::SharedPostNorm:
+      return add_vector(row, src, table_row, layer.shared_post_norm, hidden);
+    case Role::ExpertNorm:
+      return add_vector(row, src, table_row, layer.expert_norm, hidden);
+    case Role::ExpertPostNorm:
+      return add_vector(row, src, table_row, layer.expert_post_norm, hidden);
+    case Role::RouterNorm:
+      return add_vector(row, src, table_row, layer.router_norm, hidden);
+    case Role::RouterExpertScale:
+      return add_vector(row, src, table_row, layer.router_expert_scale, num_experts);
+    case Role::LayerScale:
+      return add_vector(row, src, table_row, layer.layer_scale, 1);
     case Role::Query:
     case Role::Key:
     case Role::Value:
@@ -413,8 +450,10 @@ Status WeightStore::complete_attention(uint32_t index) const {
       return missing("queryDown or queryNorm");
     return whole(layer.key_up) && whole(layer.value_up) ? Status{} : missing("keyUp or valueUp of a head");
   }
-  if (!layer.key.present() || !layer.value.present()) return missing("an attention matrix");
-  if (attention.qk_norm != QkNorm::None && (layer.query_norm.empty() || layer.key_norm.empty()))
+  if (!layer.key.present() || layer.value.present() == attention.keys_as_values)
+    return missing("an attention matrix");
+  const bool weighted_norm = attention.qk_norm == QkNorm::Head || attention.qk_norm == QkNorm::Full;
+  if (weighted_norm && (layer.query_norm.empty() || layer.key_norm.empty()))
     return missing("queryNorm or keyNorm");
   return attention.sinks && layer.attention_sinks.empty() ? missing("attentionSinks") : Status{};
 }
@@ -434,7 +473,10 @@ Status WeightStore::complete() {
     const LayerWeights& layer = weights_.layers[i];
     const FfnSpec& ffn = spec_.layers[i].ffn;
     const std::string where = " of layer " + std::to_string(i);
-    if (layer.attention_norm.empty() || layer.ffn_norm.empty()) return missing("a norm" + where);
+    if (!norms_complete(spec_.layers[i], layer)) return missing("a norm" + where);
+    if (spec_.layers[i].output_scale && layer.layer_scale.empty()) return missing("layerScale" + where);
+    if (ffn.router.expert_scale && layer.router_expert_scale.empty())
+      return missing("routerExpertScale" + where);
     if (Status s = complete_attention(static_cast<uint32_t>(i)); !s.ok()) return s;
     auto whole = [](const GatedFfn& f) { return f.gate.present() && f.up.present() && f.down.present(); };
     if (ffn.dense_intermediate_size() > 0 && !whole(layer.dense))

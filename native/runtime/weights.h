@@ -52,6 +52,10 @@ struct LayerWeights {
   std::vector<float> shared_expert_gate;
   PackedMatrix router;
   std::vector<float> router_bias, router_selection_bias, attention_sinks;
+  std::vector<float> attention_post_norm, ffn_post_norm;  ///< on what the parts put out
+  std::vector<float> shared_post_norm, expert_norm, expert_post_norm, router_norm;  ///< of branches
+  std::vector<float> router_expert_scale;                                           ///< [experts]
+  std::vector<float> layer_scale;                                                   ///< one value
   std::vector<GatedFfn> experts;  ///< slices over the ranks of the expert's NDP group
 };
 
@@ -98,13 +102,19 @@ struct LoadRow {
   uint32_t scales_file = 0;
   uint64_t scales_offset = 0;
   bool transposed = false;              ///< the source is [cols][rows]
+  uint32_t source_width = 0;            ///< transposed: values of a whole source row, where some are others'
   std::optional<DType> quantised = {};  ///< what the matrix is quantised to while it is packed
 
   DType held() const { return quantised.value_or(dtype); }
   uint32_t source_cols() const { return transposed ? rows : cols; }
   size_t source_rows() const { return transposed ? cols : size_t{rows - 1} * row_stride + 1; }
+  /// Values from one source row to the next.
+  uint32_t row_pitch() const { return source_width > 0 ? source_width : source_cols(); }
   /// Bytes from `offset` on that the row of the table covers, without scales.
-  size_t stored_bytes() const { return source_rows() * stored_row_bytes(encoding, dtype, source_cols()); }
+  size_t stored_bytes() const {
+    return (source_rows() - 1) * stored_row_bytes(encoding, dtype, row_pitch()) +
+           stored_row_bytes(encoding, dtype, source_cols());
+  }
 };
 
 class WeightStore {

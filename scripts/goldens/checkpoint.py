@@ -14,7 +14,7 @@ import mxfp4_checkpoint
 import torch
 from fixtures import Fixture
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 # model types whose transformers 4 config class said num_experts; the others said num_local_experts
 NUM_EXPERTS_KEY = {"qwen3_moe": "num_experts", "qwen2_moe": "num_experts", "olmoe": "num_experts"}
@@ -26,30 +26,43 @@ def fill(model: torch.nn.Module, seed: int, options: dict) -> None:
     for name, p in model.named_parameters():
         noise = torch.randn(p.shape, generator=generator)
         if p.ndim == 1:
-            value = 1 + 0.2 * noise if "norm" in name and name.endswith("weight") else 0.3 * noise
+            near_one = ("norm" in name and name.endswith("weight")) or name.endswith("scale")
+            value = 1 + 0.2 * noise if near_one else 0.3 * noise
         elif "embed_tokens" in name:
             value = options.get("embedding_std", 0.4) * noise
         else:
-            gain = 1.2
+            gain, fan_in = 1.2, p.shape[-1]
             if name.endswith(("mlp.gate.weight", "router.weight")):
                 gain = 3.0 * options.get("router_gain", 1.0)
+            elif name.endswith("router.proj.weight"):
+                # The router's input is divided by this root.
+                gain = 3.0 * fan_in**0.5
             elif "experts" in name:
                 gain = 1.6
+                if "feed_forward.experts" in name:
+                    fan_in = p.shape[-2]
             elif "lm_head" in name:
                 gain = 2.0
-            value = gain * p.shape[-1] ** -0.5 * noise
+            value = gain * fan_in**-0.5 * noise
         with torch.no_grad():
             p.copy_(value)
     for name, buffer in model.named_buffers():
         # Large enough to change who is chosen.
         if name.endswith("e_score_correction_bias"):
             buffer.copy_(0.2 * torch.randn(buffer.shape, generator=generator))
+        if name.endswith("layer_scalar"):
+            buffer.copy_(1 + 0.2 * torch.randn(buffer.shape, generator=generator))
+
+
+def auto_class(config) -> type:
+    """Models of text and images have another loader."""
+    return AutoModelForCausalLM if config.get_text_config() is config else AutoModelForImageTextToText
 
 
 def build_model(fixture: Fixture, seed: int) -> torch.nn.Module:
     """A float32 model whose weights are already rounded to the fixture's dtype."""
     config = AutoConfig.for_model(fixture.architecture, **fixture.config)
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32)
+    model = auto_class(config).from_config(config, attn_implementation="eager", dtype=torch.float32)
     model.set_experts_implementation("eager")
     fill(model, seed, fixture.options)
     if fixture.options.get("mxfp4"):
@@ -63,8 +76,21 @@ def build_model(fixture: Fixture, seed: int) -> torch.nn.Module:
     return model.eval()
 
 
+def published_gemma4(config: dict) -> dict:
+    """Gemma 4 came with transformers 5; its published configs name the full layers' heads otherwise."""
+    old = dict(config)
+    full = next(iter(old.pop("per_layer_config").values()))
+    old["global_head_dim"] = full["head_dim"]
+    old["num_global_key_value_heads"] = full.get("num_key_value_heads")
+    return old
+
+
 def v4_config(config: dict) -> dict:
     """The same settings in the keys of transformers 4."""
+    if "text_config" in config:
+        return {**config, "text_config": v4_config({"dtype": config["dtype"], **config["text_config"]})}
+    if config["model_type"] == "gemma4_text":
+        return published_gemma4(config)
     old = {
         k: v
         for k, v in config.items()

@@ -211,6 +211,45 @@ GPT_OSS = {
         "truncate": False,
     },
 }
+LLAMA4 = {
+    **BASE,
+    "num_hidden_layers": 4,
+    "head_dim": 10,
+    "num_local_experts": 6,
+    "num_experts_per_tok": 1,
+    "intermediate_size": 20,
+    "intermediate_size_mlp": 52,
+    "interleave_moe_layer_step": 2,
+    "attention_chunk_size": 24,
+    "floor_scale": 10,
+    "attn_scale": 0.3,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+}
+GEMMA4 = {
+    **BASE,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_global_key_value_heads": 1,
+    "head_dim": 10,
+    "global_head_dim": 18,
+    "attention_k_eq_v": True,
+    "hidden_size_per_layer_input": 0,
+    "enable_moe_block": True,
+    "num_experts": 7,
+    "top_k_experts": 3,
+    "moe_intermediate_size": 20,
+    "intermediate_size": 44,
+    "sliding_window": 24,
+    "layer_types": ["sliding_attention", "full_attention", "full_attention"],
+    "final_logit_softcapping": 1.5,
+    "tie_word_embeddings": True,
+    "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 100000.0},
+    },
+}
+TINY_VISION = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2}
 SMALL_QWEN3 = {**QWEN3, **SMALL, "num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 12}
 SMALL_QWEN2 = {
@@ -305,6 +344,70 @@ FIXTURES = [
         GPT_OSS,
         "attention sinks, a sliding window on every other layer, YaRN without truncation, biases everywhere, clamped SwiGLU, experts in MXFP4 as published",
         {"mxfp4": True},
+    ),
+    Fixture(
+        "llama4",
+        "llama4_text",
+        LLAMA4,
+        "attention in chunks of 24 with rotary pairs side by side and norms without weights, layer 3 full without rotation and with temperature, the router scales its expert's input, shared expert, layers 0 and 2 dense",
+        prompts=("short", "long", "single"),
+        generated=24,
+    ),
+    Fixture(
+        "gemma4",
+        "gemma4_text",
+        GEMMA4,
+        "dense branch beside the experts, norms before and behind every part, a window on layer 0, layers 1 and 2 full with wider heads, one key/value head and keys as values, half of each head rotated, logits capped at 1.5",
+        prompts=("short", "long", "single"),
+        generated=24,
+        options={"embedding_std": 0.06},
+    ),
+    Fixture(
+        "llama4-conditional",
+        "llama4",
+        {
+            "text_config": {
+                **LLAMA4,
+                "hidden_size": 32,
+                "num_hidden_layers": 2,
+                "interleave_moe_layer_step": 1,
+                "num_experts_per_tok": 2,
+                "use_qk_norm": False,
+                "no_rope_layers": [0, 1],
+                "attention_bias": True,
+            },
+            "vision_config": {
+                **TINY_VISION,
+                "vision_output_dim": 8,
+                "image_size": 4,
+                "patch_size": 2,
+                "projector_input_dim": 2,
+                "projector_output_dim": 8,
+            },
+        },
+        "the text part of a model of text and images, its configuration and tensors one level deeper; two experts per token, no norm on q and k, biases, layer 0 without rotation",
+    ),
+    Fixture(
+        "gemma4-conditional",
+        "gemma4",
+        {
+            "text_config": {
+                **GEMMA4,
+                "hidden_size": 32,
+                "attention_k_eq_v": False,
+                "pad_token_id": 0,
+                "final_logit_softcapping": None,
+            },
+            "vision_config": {
+                **TINY_VISION,
+                "num_key_value_heads": 1,
+                "head_dim": 8,
+                "patch_size": 2,
+                "position_embedding_size": 4,
+            },
+        },
+        "the text part of a model of text and images; full layers with value matrices, logits as they are",
+        options={"embedding_std": 0.06},
     ),
     Fixture(
         "deepseek_v3-fp8",

@@ -87,6 +87,25 @@ CASES = [
         },
         [1],
     ),
+    (
+        "llama3-without-ramp",
+        16384,
+        {
+            "rope_type": "llama3",
+            "rope_theta": 500000.0,
+            "factor": 16.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 1.0,
+            "original_max_position_embeddings": 512,
+        },
+        [1],
+    ),
+    (
+        "proportional",
+        4096,
+        {"rope_type": "proportional", "rope_theta": 1e6, "partial_rotary_factor": 0.3, "factor": 2.0},
+        [1],
+    ),
 ]
 
 

@@ -79,7 +79,11 @@ export function loadTable(
   const table = new Float64Array(lot.length * LOAD_COLUMNS);
   lot.forEach((weight, index) => {
     const tensor = tensorOf(weight, tensors);
-    const offsetBytes = tensor.offsetBytes + rowBytes(tensor, sourceCols(weight)) * weight.firstRow;
+    const { firstRow, firstCol = 0, width = 0 } = weight;
+    const offsetBytes =
+      tensor.offsetBytes +
+      rowBytes(tensor, width || sourceCols(weight)) * firstRow +
+      rowBytes(tensor, firstCol);
     const role = ROLE_NUMBERS.get(weight.role) ?? -1;
     const { layer, expert, head, rows, cols } = weight;
     const row = [
@@ -95,6 +99,7 @@ export function loadTable(
       weight.rowStride ?? 1,
       weight.transposed ? 1 : 0,
       ...scaleColumns(weight, tensor, files),
+      width,
     ];
     table.set(row, index * LOAD_COLUMNS);
   });
@@ -141,7 +146,7 @@ function sourceBytes(weight: WeightSource, tensors: TensorIndex): number {
   return rowBytes(tensorOf(weight, tensors), sourceCols(weight)) * rows;
 }
 
-/** Values in a row of the tensor. */
+/** Values of a row of the tensor that are the weight's. */
 function sourceCols({ transposed, rows, cols }: WeightSource): number {
   return transposed ? rows : cols;
 }

@@ -21,6 +21,8 @@ export type RopeSpec = {
 export type RopeScaling =
   | { type: 'default' }
   | { type: 'linear'; factor: number }
+  /** Gemma's: the first `rotatedShare` of the pairs turn, at the frequencies that whole heads would have. */
+  | { type: 'proportional'; factor: number; rotatedShare: number }
   | { type: 'dynamic'; factor: number; originalMaxPositions: number }
   | {
       type: 'yarn';
@@ -72,8 +74,15 @@ export type AttentionSpec = {
   numHeads: number;
   numKvHeads: number;
   headDim: number;
-  /** Norm on q and k: none, per head (weight [headDim]) or over the full projection (weight [heads * headDim]). */
-  qkNorm: 'none' | 'head' | 'full';
+  /**
+   * Norm on q and k: none, per head (weight [headDim], 'head-unit' without one) or over the full projection (weight
+   * [heads * headDim]).
+   */
+  qkNorm: 'none' | 'head' | 'full' | 'head-unit';
+  /** The same on v, per head and without a weight. */
+  valueNorm?: boolean;
+  /** Values are the key projection, before its norm and rotation; there is no value matrix. */
+  keysAsValues?: boolean;
   qkvBias: boolean;
   outputBias: boolean;
   /** Clamp q, k, v to [-clip, clip] after projection; 0 = off. */
@@ -82,6 +91,10 @@ export type AttentionSpec = {
   scale: number;
   /** Keys at distance >= window are unseen; 0 = full attention. */
   slidingWindow: number;
+  /** Only keys of the query's own run of so many positions are seen (Llama 4); absent = all. */
+  chunkSize?: number;
+  /** Multiplies queries of position p by 1 + scale * ln(1 + floor((p + 1) / floorScale)) (arXiv 2501.19399). */
+  temperature?: { scale: number; floorScale: number };
   /** Per query head an extra logit in the softmax's denominator, which takes weight away from the values. */
   sinks?: boolean;
   /** Index into ModelSpec.ropes, -1 = no rotary embedding. */
@@ -89,8 +102,8 @@ export type AttentionSpec = {
 };
 
 export type RouterSpec = {
-  scoring: 'softmax' | 'topk-softmax' | 'sparsemixer' | 'sigmoid';
-  /** softmax and sigmoid scoring: renormalise the chosen weights to sum 1. ('topk-softmax' = softmax over the chosen logits only.) */
+  scoring: 'softmax' | 'topk-softmax' | 'sparsemixer' | 'sigmoid' | 'topk-sigmoid';
+  /** softmax and sigmoid scoring: renormalise the chosen weights to sum 1. ('topk-' = over the chosen logits only.) */
   normTopkProb: boolean;
   /** sparsemixer: jitter epsilon. */
   jitterEps: number;
@@ -105,6 +118,12 @@ export type RouterSpec = {
   groups?: { count: number; chosen: number; score: 'max' | 'top-two-sum' };
   /** Multiplies the chosen weights. */
   weightMultiplier?: number;
+  /** Multiplies the logits. */
+  logitMultiplier?: number;
+  /** A learned factor per expert on its weight. */
+  expertScale?: boolean;
+  /** The weight multiplies what goes into the expert and not what comes out (Llama 4). */
+  scalesInput?: boolean;
 };
 
 /**
@@ -130,9 +149,21 @@ export type MoeFfnSpec = {
   router: RouterSpec;
   /** A dense expert every token passes; gate 'sigmoid' scales it by sigmoid(w . x). */
   sharedExpert?: { intermediateSize: number; gate: 'none' | 'sigmoid' };
+  /**
+   * Shared expert, router and experts each normalise the hidden state with a weight of their own, and the outputs of the
+   * shared expert and of the experts are normalised before they are added (Gemma 4's dense and sparse branches).
+   */
+  branchNorms?: boolean;
 };
 
-export type LayerSpec = { attention: AttentionSpec; ffn: DenseFfnSpec | MoeFfnSpec };
+export type LayerSpec = {
+  attention: AttentionSpec;
+  ffn: DenseFfnSpec | MoeFfnSpec;
+  /** The outputs of attention and feed-forward part are normalised before they are added to the residual stream. */
+  postNorms?: boolean;
+  /** A learned factor on the hidden state behind the layer. */
+  outputScale?: boolean;
+};
 
 export type ModelSpec = {
   architecture: string;
@@ -151,6 +182,8 @@ export type ModelSpec = {
   residualMultiplier: number;
   /** Multiplies logits (1 / logits_scaling of granite). */
   logitsMultiplier: number;
+  /** Logits x become cap * tanh(x / cap); absent = as they are. */
+  logitsSoftcap?: number;
 };
 
 /** Every weight the native side can hold. Order = number at the JS/native wall; a test compares with native's list. */
@@ -195,6 +228,14 @@ export const WEIGHT_ROLES = [
   'latentDown',
   'keyUp',
   'valueUp',
+  'attentionPostNorm',
+  'ffnPostNorm',
+  'sharedPostNorm',
+  'expertNorm',
+  'expertPostNorm',
+  'routerNorm',
+  'routerExpertScale',
+  'layerScale',
 ] as const;
 export type WeightRole = (typeof WEIGHT_ROLES)[number];
 
@@ -225,6 +266,9 @@ export type WeightSource = {
   head?: number;
   /** The tensor holds the matrix as [cols, rows]; firstRow counts its rows. */
   transposed?: boolean;
+  /** Transposed, where the tensor's rows are `width` long: the columns from firstCol on are the matrix's. */
+  firstCol?: number;
+  width?: number;
   firstRow: number;
   rowStride?: number;
   rows: number;

@@ -10,6 +10,7 @@ import type { QuantizeFormat } from '../options/quantize-formats.js';
 import { ChatTemplate, type ChatTemplateTexts, readTemplateTexts } from './chat-template.js';
 import { ConfigReader } from './config.js';
 import { familyOf } from './families/registry.js';
+import { textConfig } from './families/text-config.js';
 import { readGenerationConfig } from './generation-config.js';
 import { openGguf } from './gguf/open-gguf.js';
 import { readJsonObject, readTextFile } from './json-file.js';
@@ -59,9 +60,10 @@ function openHubFolder(folder: string): OpenedModel {
       got: 'no such file',
     });
   }
-  const config = new ConfigReader(values, configPath);
-  const family = familyOf(config);
-  const spec = family.readSpec(config);
+  const outer = new ConfigReader(values, configPath);
+  const family = familyOf(outer);
+  const spec = family.readSpec(outer);
+  const config = textConfig(outer);
   const tokenizer = Tokenizer.fromFolder(folder);
   const tensors = readSafetensorsFolder(folder);
   const generationPath = join(folder, 'generation_config.json');
@@ -72,6 +74,7 @@ function openHubFolder(folder: string): OpenedModel {
     spec,
     weights: resolveWeights(spec, family.hubNames, tensors, {
       path: folder,
+      unusedPrefixes: family.unusedPrefixes,
       extraLayers: config.integer('num_nextn_predict_layers', 0, { min: 0, max: MAX_EXTRA_LAYERS }),
     }),
     tensors,

@@ -19,7 +19,15 @@ export type RopeDefaults = {
 
 /** Throws ModelFormatError for unknown types, missing factors and values that contradict each other. */
 export function readRope(config: ConfigReader, defaults: RopeDefaults): RopeSpec {
-  const parameters = ropeParameters(config, defaults.ropeScaling);
+  return readRopeFrom(config, ropeParameters(config, defaults.ropeScaling), defaults);
+}
+
+/** The same from given rope parameters, for families that have several sets. Throws ModelFormatError. */
+export function readRopeFrom(
+  config: ConfigReader,
+  parameters: ConfigReader,
+  defaults: RopeDefaults,
+): RopeSpec {
   const theta = readTheta(config, parameters, defaults.theta);
   const rotaryDim = readRotaryDim(config, parameters, defaults);
   return {
@@ -61,6 +69,8 @@ function readTheta(config: ConfigReader, parameters: ConfigReader, fallback: num
 function readRotaryDim(config: ConfigReader, parameters: ConfigReader, defaults: RopeDefaults): number {
   const { headDim, partialRotaryFactor } = defaults;
   const key = 'partial_rotary_factor';
+  // Proportional scaling has that factor in its frequencies.
+  if (ropeType(parameters) === 'proportional') return wholeHead(config, headDim);
   const readers = [parameters, config].filter((reader) => reader.has(key));
   const [factor = partialRotaryFactor ?? 1, other = factor] = readers.map((reader) =>
     reader.number(key, undefined, { min: 0, max: 1 }),
@@ -79,12 +89,21 @@ function readRotaryDim(config: ConfigReader, parameters: ConfigReader, defaults:
   return rotaryDim;
 }
 
+function wholeHead(config: ConfigReader, headDim: number): number {
+  if (headDim % 2 === 0) return headDim;
+  throw config.unsupported('head_dim', 'an even number of rotated values per head', headDim);
+}
+
+function ropeType(parameters: ConfigReader): string {
+  return parameters.text(['rope_type', 'type'], 'default');
+}
+
 function readScaling(
   config: ConfigReader,
   parameters: ConfigReader,
   defaults: RopeDefaults & { rotaryDim: number },
 ): RopeScaling {
-  const type = parameters.text(['rope_type', 'type'], 'default');
+  const type = ropeType(parameters);
   const read = SCALING_READERS[type];
   if (read === undefined) {
     throw parameters.unsupported('rope_type', `one of ${Object.keys(SCALING_READERS).join(', ')}`, type);
@@ -149,7 +168,8 @@ const readLongrope: ScalingReader = (parameters, context) => {
 const readLlama3: ScalingReader = (parameters, context) => {
   const lowFreqFactor = parameters.number('low_freq_factor', undefined, FACTOR);
   const highFreqFactor = parameters.number('high_freq_factor', undefined, FACTOR);
-  if (highFreqFactor <= lowFreqFactor) {
+  // Both are the same in Llama 4 Scout: no ramp between.
+  if (highFreqFactor < lowFreqFactor) {
     throw parameters.contradiction('low_freq_factor', lowFreqFactor, 'high_freq_factor', highFreqFactor);
   }
   return {
@@ -170,6 +190,11 @@ const SCALING_READERS: Record<string, ScalingReader> = {
       throw config.unsupported('head_dim', 'more than 2 with dynamic rope scaling', rotaryDim);
     return { type: 'dynamic', factor: readFactor(parameters), originalMaxPositions: maxPositions };
   },
+  proportional: (parameters) => ({
+    type: 'proportional',
+    factor: parameters.number('factor', 1, FACTOR),
+    rotatedShare: parameters.number('partial_rotary_factor', 1, { min: 0, max: 1 }),
+  }),
   yarn: readYarn,
   longrope: readLongrope,
   // The name that Phi models used before it became `longrope`.

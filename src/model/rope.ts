@@ -60,6 +60,8 @@ export function computeFrequencies(spec: RopeSpec, sequenceLength: number): Rope
       return { inverseFrequencies: plain(theta, dim), attentionFactor: 1 };
     case 'linear':
       return { inverseFrequencies: plain(theta, dim).map((f) => f / scaling.factor), attentionFactor: 1 };
+    case 'proportional':
+      return { inverseFrequencies: proportional(theta, dim, scaling), attentionFactor: 1 };
     case 'dynamic':
       return {
         inverseFrequencies: plain(dynamicTheta(theta, dim, scaling, sequenceLength), dim),
@@ -81,6 +83,16 @@ function powers(theta: number, dim: number): Float32Array {
 
 function plain(theta: number, dim: number): Float32Array {
   return powers(theta, dim).map((power) => 1 / power);
+}
+
+/** Pairs behind the rotated share stand still. */
+function proportional(
+  theta: number,
+  dim: number,
+  { factor, rotatedShare }: Extract<RopeScaling, { type: 'proportional' }>,
+): Float32Array {
+  const rotated = Math.floor((rotatedShare * dim) / 2);
+  return plain(theta, dim).map((frequency, i) => (i < rotated ? frequency / factor : 0));
 }
 
 /** NTK-aware scaling: beyond the trained length the base grows with the sequence. */
@@ -146,6 +158,7 @@ function llama3(frequency: number, scaling: Extract<RopeScaling, { type: 'llama3
   const wavelength = f32((2 * Math.PI) / frequency);
   if (wavelength < originalMaxPositions / highFreqFactor) return frequency;
   if (wavelength > originalMaxPositions / lowFreqFactor) return f32(frequency / factor);
+  if (highFreqFactor === lowFreqFactor) return frequency;
   const smooth = f32(
     f32(f32(originalMaxPositions / wavelength) - lowFreqFactor) / (highFreqFactor - lowFreqFactor),
   );

@@ -28,7 +28,8 @@ function need([role, rows, cols]: WeightShape, layer: number, expert: number): W
   return { role, layer, expert, rows, cols };
 }
 
-function attentionShapes({ attention }: LayerSpec, hidden: number, withNormBias: boolean): WeightShape[] {
+function attentionShapes(layer: LayerSpec, hidden: number, withNormBias: boolean): WeightShape[] {
+  const { attention } = layer;
   const { numHeads, numKvHeads, headDim, qkNorm, latent } = attention;
   const [queryRows, keyRows] = [numHeads * headDim, numKvHeads * headDim];
   const shapes: WeightShape[] = [
@@ -37,13 +38,15 @@ function attentionShapes({ attention }: LayerSpec, hidden: number, withNormBias:
       ? ([
           ['query', queryRows, hidden],
           ['key', keyRows, hidden],
-          ['value', keyRows, hidden],
+          ...(attention.keysAsValues ? [] : ([['value', keyRows, hidden]] satisfies WeightShape[])),
           ['output', hidden, queryRows],
         ] satisfies WeightShape[])
       : latentShapes(latent, numHeads, hidden)),
     ['ffnNorm', 1, hidden],
   ];
   if (withNormBias) shapes.push(['attentionNormBias', 1, hidden], ['ffnNormBias', 1, hidden]);
+  if (layer.postNorms) shapes.push(['attentionPostNorm', 1, hidden], ['ffnPostNorm', 1, hidden]);
+  if (layer.outputScale) shapes.push(['layerScale', 1, 1]);
   if (attention.qkvBias)
     shapes.push(['queryBias', 1, queryRows], ['keyBias', 1, keyRows], ['valueBias', 1, keyRows]);
   if (attention.sinks) shapes.push(['attentionSinks', 1, numHeads]);
@@ -64,6 +67,11 @@ function* ffnNeeds({ ffn }: LayerSpec, hidden: number, layer: number): Generator
   yield need(['router', ffn.numExperts, hidden], layer, -1);
   if (ffn.router.logitBias) yield need(['routerBias', 1, ffn.numExperts], layer, -1);
   if (ffn.router.selectionBias) yield need(['routerSelectionBias', 1, ffn.numExperts], layer, -1);
+  if (ffn.router.expertScale) yield need(['routerExpertScale', 1, ffn.numExperts], layer, -1);
+  if (ffn.branchNorms) {
+    for (const role of ['sharedPostNorm', 'expertNorm', 'expertPostNorm', 'routerNorm'] as const)
+      yield need([role, 1, hidden], layer, -1);
+  }
   for (let expert = 0; expert < ffn.numExperts; expert++) {
     yield need(['expertGate', width, hidden], layer, expert);
     yield need(['expertUp', width, hidden], layer, expert);
@@ -87,6 +95,8 @@ const IGNORED = [/\.rotary_emb\.inv_freq$/];
 export type ResolveOptions = {
   /** Names of further tensors that may be there unused. */
   ignored?: readonly string[];
+  /** Beginnings of such names: parts of the checkpoint that text does without. */
+  unusedPrefixes?: readonly string[];
   /** Layers behind the model's own that checkpoints hold for multi-token prediction, which is not used here. */
   extraLayers?: number;
   /** For errors about the checkpoint as a whole: its folder or file. */
@@ -166,12 +176,25 @@ function viewOf(
   const { role, layer, expert, rows, cols } = weight;
   const view = typeof name === 'string' ? { tensor: name, part: 0, parts: 1 } : name;
   const stacked = expert >= 0 && !view.tensor.includes('{expert}');
+  const block = stacked ? expert : 0;
+  const source = { role, layer, expert, tensor: tensor.name };
+  const experts = stacked ? [numExpertsOf(spec, layer)] : [];
+  if (view.transposed) {
+    const width = rows * view.parts;
+    tensors.expectShape(tensor, [...experts, cols, width]);
+    return {
+      ...source,
+      transposed: true,
+      firstRow: block * cols,
+      firstCol: view.part * rows,
+      width,
+      rows,
+      cols,
+    };
+  }
   const isVector = rows === 1 && role !== 'router' && (stacked || tensor.shape.length === 1);
   const matrix = isVector ? [cols * view.parts] : [rows * view.parts, cols];
-  const expected = stacked ? [numExpertsOf(spec, layer), ...matrix] : matrix;
-  tensors.expectShape(tensor, expected);
-  const source = { role, layer, expert, tensor: tensor.name };
-  const block = stacked ? expert : 0;
+  tensors.expectShape(tensor, [...experts, ...matrix]);
   if (!view.interleaved) {
     const firstRow = block * rows * view.parts + view.part * rows;
     return { ...source, firstRow, rows, cols };
@@ -194,6 +217,7 @@ function checkSurplus(
   options: ResolveOptions,
 ): void {
   const ignored = new Set(options.ignored);
+  const { unusedPrefixes = [] } = options;
   // Tied checkpoints may hold the shared matrix under both names.
   if (spec.tiedEmbeddings) ignored.add('lm_head.weight');
   const isExtra = (name: string) => {
@@ -205,6 +229,7 @@ function checkSurplus(
       !used.has(name) &&
       !ignored.has(name) &&
       !isExtra(name) &&
+      !unusedPrefixes.some((prefix) => name.startsWith(prefix)) &&
       !IGNORED.some((pattern) => pattern.test(name)),
   );
   const [first] = surplus;

@@ -266,6 +266,44 @@ void test_quantised_packing() {
   }
 }
 
+/// Row and column slices of the second of two matrices that lie side by side with inputs before outputs have
+/// the bytes of the same slices of the plain matrix.
+void test_transposed_packing() {
+  constexpr uint32_t kRows = 150, kCols = 192;
+  std::mt19937 random(4);
+  std::normal_distribution<float> normal;
+  std::vector<float> plain(size_t{kRows} * kCols), side_by_side(2 * plain.size());
+  for (float& value : side_by_side) value = normal(random);
+  for (uint32_t row = 0; row < kRows; ++row) {
+    for (uint32_t col = 0; col < kCols; ++col)
+      plain[size_t{row} * kCols + col] = side_by_side[size_t{col} * 2 * kRows + kRows + row];
+  }
+  const auto packed = [](PackTask task, size_t bytes) {
+    std::vector<std::byte> out(bytes);
+    task.dst = out.data();
+    check(run_pack_task(task), "a slice is packed");
+    return out;
+  };
+  const auto* stored = reinterpret_cast<const std::byte*>(side_by_side.data() + kRows);
+  const SourceRows source{Encoding::Plain, DType::F32, stored, nullptr, 2 * kRows, 0, 1};
+  const SourceRows rows{
+      Encoding::Plain, DType::F32, reinterpret_cast<const std::byte*>(plain.data()), nullptr, kCols, 0, 1};
+  for (const DType held : {DType::F32, DType::Q8_0, DType::Q4_K}) {
+    for (const Range& cut : split_evenly(kRows, 3, 16, 1)) {
+      const size_t bytes = packed_bytes(held, cut.size(), kCols, 0);
+      const PackTask task{source, held, cut.size(), 0, kCols, nullptr, 0, true, cut.begin, kCols};
+      const PackTask expected{rows.from(cut.begin), held, cut.size(), 0, kCols, nullptr, 0};
+      check(packed(task, bytes) == packed(expected, bytes), "rows of a transposed matrix");
+    }
+    for (const Range& cut : split_evenly(kCols, 3, 32, 32)) {
+      const size_t bytes = packed_bytes(held, kRows, cut.size(), cut.begin);
+      const PackTask task{source, held, kRows, cut.begin, cut.size(), nullptr, 0, true, 0, kCols};
+      const PackTask expected{rows, held, kRows, cut.begin, cut.size(), nullptr, 0};
+      check(packed(task, bytes) == packed(expected, bytes), "columns of a transposed matrix");
+    }
+  }
+}
+
 void test_load_errors(const ModelSpec& spec, const WeightFile& file) {
   auto load = [&](auto change) {
     DeviceOptions options;
@@ -290,6 +328,7 @@ void test_load_errors(const ModelSpec& spec, const WeightFile& file) {
   check(load([](auto& rows) { rows[5].quantised = DType::Q4_0; }).row == 5,
         "columns that are no whole blocks name their row");
   check(load([](auto& rows) { rows[3].layer = 17; }).row == 3, "layer that does not exist");
+  check(load([](auto& rows) { rows[5].source_width = 1 << 20; }).row == 5, "a part of rows that lie plainly");
 }
 
 }  // namespace
@@ -307,6 +346,7 @@ int main() {
   test_refusals(spec, file);
   test_cut_superblocks();
   test_quantised_packing();
+  test_transposed_packing();
   test_load_errors(spec, file);
   std::printf("%d failed\n", failures);
   return failures == 0 ? 0 : 1;

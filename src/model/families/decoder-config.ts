@@ -152,17 +152,25 @@ const ACTIVATIONS: Record<string, DenseFfnSpec['activation']> = {
   gelu_python_tanh: 'gelu_tanh',
 };
 
-export function readActivation(config: ConfigReader): DenseFfnSpec['activation'] {
-  const name = config.text('hidden_act', 'silu');
+export function readActivation(
+  config: ConfigReader,
+  key = 'hidden_act',
+  fallback = 'silu',
+): DenseFfnSpec['activation'] {
+  const name = config.text(key, fallback);
   const activation = Object.hasOwn(ACTIVATIONS, name) ? ACTIVATIONS[name] : undefined;
   if (activation === undefined) {
-    throw config.unsupported('hidden_act', `one of ${Object.keys(ACTIVATIONS).join(', ')}`, name);
+    throw config.unsupported(key, `one of ${Object.keys(ACTIVATIONS).join(', ')}`, name);
   }
   return activation;
 }
 
-/** Width of a feed-forward part. */
-export function readIntermediateSize(config: ConfigReader, key: string, fallback: number): number {
+/** Width of a feed-forward part; without a `fallback` the key must be there. */
+export function readIntermediateSize(
+  config: ConfigReader,
+  key: string,
+  fallback: number | undefined,
+): number {
   return config.integer(key, fallback, { max: MAX_SIZE });
 }
 
@@ -174,7 +182,7 @@ const EXPERT_COUNT_KEYS: { numExperts: readonly string[]; numExpertsPerTok: read
 /** Number of experts and how many of them a token gets. */
 export function readExpertCounts(
   config: ConfigReader,
-  defaults: { numExperts: number; numExpertsPerTok: number },
+  defaults: { numExperts: number | undefined; numExpertsPerTok: number | undefined },
   keys = EXPERT_COUNT_KEYS,
 ) {
   const range = { max: MAX_EXPERTS };

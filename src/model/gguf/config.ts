@@ -73,7 +73,8 @@ function configOf(
   };
   for (const [key, suffix] of Object.entries(gguf.keys ?? {}))
     set(key, suffix, metadata.get(`${arch}.${suffix}`));
-  for (const [key, suffix] of Object.entries(REQUIRED)) {
+  for (const [key, common] of Object.entries(REQUIRED)) {
+    const suffix = gguf.keys?.[key] ?? common;
     const value = perLayer(metadata, `${arch}.${suffix}`);
     if (value === undefined) throw metadata.error(`${arch}.${suffix}`, 'a number', 'no such key');
     set(key, suffix, value);
@@ -89,7 +90,7 @@ function configOf(
   refuseOtherRouting(metadata, gguf);
   values.model_type = family.modelType;
   values.tie_word_embeddings = !tensors.has('output.weight');
-  values.rope_parameters = { ...readRopeParameters(metadata, tensors, arch), ...gguf.rope };
+  values.rope_parameters ??= { ...readRopeParameters(metadata, tensors, arch), ...gguf.rope };
   return new ConfigReader(values, metadata.path, labels);
 }
 

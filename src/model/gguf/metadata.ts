@@ -80,6 +80,12 @@ export class GgufMetadata {
     return this.#typed(key, 'true or false', (value) => (typeof value === 'boolean' ? value : undefined));
   }
 
+  flags(key: string): readonly boolean[] | undefined {
+    return this.#typed(key, 'a list of true and false', (value) =>
+      Array.isArray(value) && value.every((item) => typeof item === 'boolean') ? value : undefined,
+    );
+  }
+
   texts(key: string): readonly string[] | undefined {
     return this.#typed(key, 'a list of strings', (value) =>
       value instanceof TextList ? value.toArray() : undefined,

@@ -5,6 +5,8 @@
 import type { WeightNames } from '../families/family.js';
 
 const BLOCK = 'blk.{layer}';
+/** Gate and up of all experts in one tensor. */
+const gateUp = (part: number) => ({ tensor: `${BLOCK}.ffn_gate_up_exps.weight`, part, parts: 2 });
 
 export const GGUF_NAMES: WeightNames = {
   embedding: ['token_embd.weight'],
@@ -34,8 +36,8 @@ export const GGUF_NAMES: WeightNames = {
   routerBias: [`${BLOCK}.ffn_gate_inp.bias`],
   // Older converters left out the ending.
   routerSelectionBias: [`${BLOCK}.exp_probs_b.bias`, `${BLOCK}.exp_probs_b`],
-  expertGate: [`${BLOCK}.ffn_gate_exps.weight`, `${BLOCK}.ffn_gate.{expert}.weight`],
-  expertUp: [`${BLOCK}.ffn_up_exps.weight`, `${BLOCK}.ffn_up.{expert}.weight`],
+  expertGate: [`${BLOCK}.ffn_gate_exps.weight`, `${BLOCK}.ffn_gate.{expert}.weight`, gateUp(0)],
+  expertUp: [`${BLOCK}.ffn_up_exps.weight`, `${BLOCK}.ffn_up.{expert}.weight`, gateUp(1)],
   expertDown: [`${BLOCK}.ffn_down_exps.weight`, `${BLOCK}.ffn_down.{expert}.weight`],
   queryDown: [`${BLOCK}.attn_q_a.weight`],
   latentDown: [`${BLOCK}.attn_kv_a_mqa.weight`],
@@ -45,10 +47,19 @@ export const GGUF_NAMES: WeightNames = {
   expertGateBias: [`${BLOCK}.ffn_gate_exps.bias`],
   expertUpBias: [`${BLOCK}.ffn_up_exps.bias`],
   expertDownBias: [`${BLOCK}.ffn_down_exps.bias`],
-  sharedGate: [`${BLOCK}.ffn_gate_shexp.weight`],
-  sharedUp: [`${BLOCK}.ffn_up_shexp.weight`],
-  sharedDown: [`${BLOCK}.ffn_down_shexp.weight`],
+  // Gemma's dense branch has the names of dense layers.
+  sharedGate: [`${BLOCK}.ffn_gate_shexp.weight`, `${BLOCK}.ffn_gate.weight`],
+  sharedUp: [`${BLOCK}.ffn_up_shexp.weight`, `${BLOCK}.ffn_up.weight`],
+  sharedDown: [`${BLOCK}.ffn_down_shexp.weight`, `${BLOCK}.ffn_down.weight`],
   sharedExpertGate: [`${BLOCK}.ffn_gate_inp_shexp.weight`],
+  attentionPostNorm: [`${BLOCK}.post_attention_norm.weight`],
+  ffnPostNorm: [`${BLOCK}.post_ffw_norm.weight`],
+  sharedPostNorm: [`${BLOCK}.post_ffw_norm_1.weight`],
+  expertNorm: [`${BLOCK}.pre_ffw_norm_2.weight`],
+  expertPostNorm: [`${BLOCK}.post_ffw_norm_2.weight`],
+  routerNorm: [`${BLOCK}.ffn_gate_inp.scale`],
+  routerExpertScale: [`${BLOCK}.ffn_down_exps.scale`],
+  layerScale: [`${BLOCK}.layer_output_scale.weight`],
 };
 
 /** What converters call weights of latent attention that other models have under other names. */

@@ -24,8 +24,8 @@ export function readRopeParameters(metadata: GgufMetadata, tensors: TensorIndex,
     return {
       ...shared,
       rope_type: 'longrope',
-      short_factor: readFactors(tensors, ROPE_FACTORS_SHORT),
-      long_factor: readFactors(tensors, ROPE_FACTORS_LONG),
+      short_factor: readRopeFactors(tensors, ROPE_FACTORS_SHORT),
+      long_factor: readRopeFactors(tensors, ROPE_FACTORS_LONG),
       attention_factor: factor,
       // Keys of our own converter; others leave Phi's mscales out and record what LongRoPE computes from the lengths.
       short_mscale: metadata.number(key('scaling.short_mscale')) ?? factor,
@@ -34,7 +34,7 @@ export function readRopeParameters(metadata: GgufMetadata, tensors: TensorIndex,
   }
   if (tensors.has(ROPE_FREQS)) {
     // Llama 3's scaling as plain factors of the frequencies: longrope whose two lists are one.
-    const factors = readFactors(tensors, ROPE_FREQS);
+    const factors = readRopeFactors(tensors, ROPE_FREQS);
     return {
       ...shared,
       rope_type: 'longrope',
@@ -81,7 +81,8 @@ function deepseekScales(logMultiplier: number | undefined): JsonObject {
 /** Most values of a factor list: half a head. */
 const MAX_FACTORS = 4096;
 
-function readFactors(tensors: TensorIndex, name: string): number[] {
+/** A vector of factors on the frequencies. Throws ModelFormatError. */
+export function readRopeFactors(tensors: TensorIndex, name: string): number[] {
   const tensor = tensors.get(name);
   const file = tensor === undefined ? (tensors.files[0] ?? '') : tensors.pathOf(tensor);
   if (tensor === undefined) {

@@ -123,8 +123,8 @@ function addRope(
   const float = (suffix: string, value: number) => set(suffix, { type: 'f32', value });
   float('freq_base', rope.theta);
   if (scaling.type === 'default') return [];
-  if (scaling.type === 'dynamic')
-    throw unsupported(path, 'rope_scaling', 'any scaling but dynamic', scaling.type);
+  if (scaling.type === 'dynamic' || scaling.type === 'proportional')
+    throw unsupported(path, 'rope_scaling', 'any scaling but dynamic and proportional', scaling.type);
   if (scaling.type === 'llama3') return [{ name: ROPE_FREQS, values: frequencyFactors(rope) }];
   if (scaling.type === 'linear') {
     set('scaling.type', { type: 'string', value: 'linear' });

@@ -11,12 +11,15 @@ struct Problem {
   uint32_t window;
   float softcap;
   bool sinks;
+  uint32_t chunk = 0;
 };
 const Problem kProblems[] = {
-    {128, 1, 1, 0, 0, 0, false},    {128, 8, 1, 200, 0, 0, false}, {64, 5, 3, 31, 0, 0, false},
-    {128, 4, 17, 120, 0, 0, false}, {16, 2, 40, 0, 0, 0, false},   {80, 3, 7, 127, 40, 0, false},
-    {96, 1, 9, 300, 130, 5, false}, {20, 7, 6, 63, 0, 30, true},   {256, 2, 5, 150, 1, 0, true},
-    {512, 1, 2, 33, 0, 0, false},   {528, 1, 2, 33, 0, 0, false},  {33, 8, 11, 90, 70, 0, true}};
+    {128, 1, 1, 0, 0, 0, false},       {128, 8, 1, 200, 0, 0, false},   {64, 5, 3, 31, 0, 0, false},
+    {128, 4, 17, 120, 0, 0, false},    {16, 2, 40, 0, 0, 0, false},     {80, 3, 7, 127, 40, 0, false},
+    {96, 1, 9, 300, 130, 5, false},    {20, 7, 6, 63, 0, 30, true},     {256, 2, 5, 150, 1, 0, true},
+    {512, 1, 2, 33, 0, 0, false},      {528, 1, 2, 33, 0, 0, false},    {33, 8, 11, 90, 70, 0, true},
+    {64, 2, 40, 100, 0, 0, false, 24}, {48, 3, 70, 0, 20, 0, true, 33}, {128, 1, 1, 383, 0, 0, false, 128},
+    {80, 2, 5, 254, 0, 0, false, 256}};
 
 /// A cache with every position up to the last token stored, the rest of the last block poisoned.
 struct Cache {
@@ -55,6 +58,7 @@ AttentionArgs arguments(const Problem& p, KvDType dtype, const Cache& cache, con
   args.scale = 1.0f / std::sqrt(static_cast<float>(p.head_dim));
   args.softcap = p.softcap;
   args.sliding_window = p.window;
+  args.chunk_size = p.chunk;
   args.sinks = p.sinks ? sinks : nullptr;
   args.out = out;
   return args;
@@ -81,8 +85,8 @@ std::string run_attention(const OpTable& ops, KvDType dtype) {
       args.first_position = static_cast<uint32_t>(p.first_position + t);
       ops.attention(args);
     }
-    const std::string what = format("head_dim %zu, %zu heads, %zu tokens from %zu, window %u", p.head_dim,
-                                    p.q_heads, p.tokens, p.first_position, p.window);
+    const std::string what = format("head_dim %zu, %zu heads, %zu tokens from %zu, window %u, chunk %u",
+                                    p.head_dim, p.q_heads, p.tokens, p.first_position, p.window, p.chunk);
     for (size_t t = 0; t < p.tokens; ++t) {
       const float* row = got.floats() + t * stride;
       const size_t used = stride - 3;

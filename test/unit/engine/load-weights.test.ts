@@ -58,9 +58,9 @@ describe('loadWeights', () => {
     expect(target.files).toEqual(['/m/a.safetensors', '/m/b.safetensors']);
     const gate = WEIGHT_ROLES.indexOf('expertGate');
     expect(target.lots.slice(0, 2)).toEqual([
-      [[0, -1, -1, 10, 100, 0, 4, 3, -1, 1, 0, 0, 0, 0, 0, 0]],
+      [[0, -1, -1, 10, 100, 0, 4, 3, -1, 1, 0, 0, 0, 0, 0, 0, 0]],
       [
-        [gate, 0, 0, 11, 1000, 2, 2, 3, -1, 1, 0, 0, 0, 0, 0, 0],
+        [gate, 0, 0, 11, 1000, 2, 2, 3, -1, 1, 0, 0, 0, 0, 0, 0, 0],
         [
           gate,
           0,
@@ -78,12 +78,25 @@ describe('loadWeights', () => {
           0,
           0,
           0,
+          0,
         ],
       ],
     ]);
     expect(target.lots.map((lot) => lot.length)).toEqual([1, 2, 1, 1]);
     const total = 48 + 24 + 2 * 64e6;
     expect(progress).toEqual([0, 48, 72, 72 + 64e6, total].map((done) => [done, total]));
+  });
+
+  it('points at the first value of a part of transposed rows', () => {
+    const target = new Target();
+    const part: WeightSource = {
+      ...{ role: 'expertUp', layer: 0, expert: 1, tensor: 'big', rows: 2, cols: 3 },
+      ...{ transposed: true, firstRow: 3, firstCol: 2, width: 4 },
+    };
+    loadWeights({ weights: [part], tensors }, target, () => undefined, never);
+    const row = target.lots[0]?.[0] ?? [];
+    expect(row[4]).toBe(1000 + 3 * 4 * 2 + 2 * 2);
+    expect([row[10], row.at(-1)]).toEqual([1, 4]);
   });
 
   it('stops between lots', () => {

@@ -391,7 +391,8 @@ describe('sliding windows', () => {
 });
 
 describe('configs of transformers 4 and 5', () => {
-  it.each(Object.keys(TINY_CONFIGS))('%s gives one spec', (name) => {
+  // Gemma 4 came with transformers 5 and has a set of rope parameters for each kind of layers.
+  it.each(Object.keys(TINY_CONFIGS).filter((name) => name !== 'gemma4_text'))('%s gives one spec', (name) => {
     const {
       rope_theta: theta,
       torch_dtype: _,

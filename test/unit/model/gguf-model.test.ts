@@ -39,7 +39,7 @@ function tensorsOf(stacked = true): TestTensor[] {
   const spec = familyOf(reader).readSpec(reader);
   const tensors = new Map<string, TestTensor>();
   for (const { role, layer, expert, rows, cols } of neededWeights(spec)) {
-    const names = GGUF_NAMES[role] as readonly string[];
+    const names = (GGUF_NAMES[role] ?? []).filter((name) => typeof name === 'string');
     const template = (stacked ? names[0] : names.at(-1)) ?? '';
     const name = template.replace('{layer}', `${layer}`).replace('{expert}', `${expert}`);
     const matrix = rows === 1 ? [cols] : [rows, cols];

@@ -183,6 +183,34 @@ export const TINY_CONFIGS: Record<string, Json> = {
     intermediate_size: 10,
     first_k_dense_replace: 1,
   },
+  llama4_text: {
+    model_type: 'llama4_text',
+    ...SIZES,
+    head_dim: 4,
+    num_key_value_heads: 1,
+    num_local_experts: 3,
+    num_experts_per_tok: 1,
+    intermediate_size: 5,
+    intermediate_size_mlp: 10,
+    interleave_moe_layer_step: 2,
+    no_rope_layer_interval: 2,
+  },
+  gemma4_text: {
+    model_type: 'gemma4_text',
+    ...SIZES,
+    head_dim: 6,
+    num_key_value_heads: 1,
+    global_head_dim: 10,
+    num_global_key_value_heads: 2,
+    attention_k_eq_v: true,
+    enable_moe_block: true,
+    hidden_size_per_layer_input: 0,
+    num_experts: 3,
+    top_k_experts: 2,
+    moe_intermediate_size: 5,
+    intermediate_size: 10,
+    layer_types: ['sliding_attention', 'full_attention'],
+  },
   minimax_m2: {
     model_type: 'minimax_m2',
     ...SIZES,
@@ -210,6 +238,11 @@ export function neededTensors(config: Json, nameNumber = 0): TestTensor[] {
     const full = view.tensor.replace('{layer}', `${need.layer}`).replace('{expert}', `${need.expert}`);
     if (need.head !== undefined) {
       tensors.set(full, { name: full, shape: latentUpShape(spec, need.layer) });
+      continue;
+    }
+    if (typeof name !== 'string' && name.transposed) {
+      const matrix = [need.cols, need.rows * name.parts];
+      tensors.set(full, { name: full, shape: stacked ? [3, ...matrix] : matrix });
       continue;
     }
     const isVector = need.rows === 1 && !['router', 'sharedExpertGate'].includes(need.role);
