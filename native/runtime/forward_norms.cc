@@ -52,6 +52,7 @@ float* Forward::ffn_output(uint32_t layer, uint32_t token, RankScratch& scratch)
   float* sum = scratch.ffn_out;  // and the row behind it, which sum_contributions works in
   float* other = sum + 2 * size_t{n};
   if (!spec.ffn.branch_norms) {
+    if (on_lane && spec.ffn.shared_intermediate_size == 0) return sum_contributions(layer, token, scratch);
     sum_partials(buffers_.ffn_partials, token, other);
     if (on_lane) ops_.add(sum_contributions(layer, token, scratch), other, n);
     return other;

@@ -11,6 +11,7 @@ import math
 from pathlib import Path
 
 import gguf
+import llama4_gemma4_gguf as newer
 import numpy as np
 from safetensors.torch import load_file
 
@@ -28,6 +29,8 @@ ARCHITECTURES = {
     "deepseek_v3": gguf.MODEL_ARCH.DEEPSEEK2,
     "glm4_moe_lite": gguf.MODEL_ARCH.DEEPSEEK2,
     "gpt_oss": gguf.MODEL_ARCH.GPT_OSS,
+    "llama4_text": gguf.MODEL_ARCH.LLAMA4,
+    "gemma4_text": gguf.MODEL_ARCH.GEMMA4,
 }
 # Their converters reorder q and k so that the two values of a rotated pair lie side by side.
 REORDERED = {"mixtral", "granitemoe"}
@@ -314,14 +317,19 @@ def convert(folder, out, type_name="f32", tokenizer=None, pre="qwen2", chat_temp
     rope = {"rope_theta": config.get("rope_theta", 10000.0), **rope}
     writer = gguf.GGUFWriter(out, gguf.MODEL_ARCH_NAMES[ARCHITECTURES[config["model_type"]]])
     writer.add_name(folder.name)
-    add_parameters(writer, config, rope)
+    if config["model_type"] in newer.MODEL_TYPES:
+        newer.add_parameters(writer, config)
+        named = newer.renamed(config, tensors)
+    else:
+        add_parameters(writer, config, rope)
+        named = renamed(config, tensors)
     add_tokenizer(writer, tokenizer, config["vocab_size"], pre)
     eos = config.get("eos_token_id")
     if eos is not None:
         writer.add_eos_token_id(eos[0] if isinstance(eos, list) else eos)
     if chat_template:
         writer.add_chat_template(chat_template)
-    for name, value in renamed(config, tensors):
+    for name, value in named:
         value = value.astype(np.float32)
         is_output = name == "output.weight" and output_type is not None
         wanted = gguf.GGMLQuantizationType[(output_type if is_output else type_name).upper()]

@@ -96,6 +96,34 @@ MODELS |= {
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
     ),
 }
+# Chunks, temperature and rotated layers are constants in llama.cpp, those of the published models.
+MODELS |= {
+    "llama4_text": dict(
+        num_hidden_layers=4,
+        head_dim=64,
+        num_local_experts=8,
+        num_experts_per_tok=1,
+        intermediate_size_mlp=64,
+    ),
+    "gemma4_text": dict(
+        head_dim=32,
+        global_head_dim=64,
+        num_global_key_value_heads=1,
+        attention_k_eq_v=True,
+        hidden_size_per_layer_input=0,
+        enable_moe_block=True,
+        num_experts=8,
+        top_k_experts=2,
+        moe_intermediate_size=64,
+        sliding_window=24,
+        layer_types=["sliding_attention", "full_attention"],
+        final_logit_softcapping=30.0,
+        rope_parameters={
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 10000.0},
+        },
+    ),
+}
 PROMPT_LENGTHS = (2, 9, 60)
 GENERATED = 24
 STEPS = 300

@@ -108,7 +108,7 @@ function firstMoeLayer(spec: ModelSpec): number {
 }
 
 function kindOf(role: WeightRole): WeightKind {
-  if (/norm/i.test(role)) return 'norms';
+  if (/norm|layerScale/i.test(role)) return 'norms';
   if (role === 'embedding') return 'embedding';
   if (role.startsWith('router')) return 'router';
   if (role.startsWith('lmHead')) return 'lm head';

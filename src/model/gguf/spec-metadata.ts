@@ -52,6 +52,7 @@ export function specMetadata(spec: ModelSpec, family: GgufFamily, path: string):
   const [rope] = spec.ropes;
   const ropeTensors = rope === undefined ? [] : addRope(metadata, family, rope, spec, path);
   for (const [suffix, value] of Object.entries(family.constants ?? {})) unsigned(suffix, value);
+  refuseNewerParts(spec, path);
   checkWindows(spec, family, path);
   return { metadata, ropeTensors };
 }
@@ -163,6 +164,21 @@ function frequencyFactors(rope: RopeSpec): number[] {
   const scaled = computeFrequencies(rope, 1).inverseFrequencies;
   const plain = computeFrequencies({ ...rope, scaling: { type: 'default' } }, 1).inverseFrequencies;
   return Array.from(plain, (frequency, i) => frequency / (scaled[i] ?? Number.NaN));
+}
+
+/** Parts of Llama 4 and Gemma 4, for which this writer has no keys. */
+function refuseNewerParts({ layers, architecture }: ModelSpec, path: string): void {
+  const isNewer = layers.some(
+    ({ postNorms, attention, ffn }) =>
+      postNorms ||
+      attention.chunkSize !== undefined ||
+      attention.temperature !== undefined ||
+      (ffn.kind === 'moe' && ffn.router.scalesInput),
+  );
+  if (!isNewer) return;
+  const expected =
+    'layers without chunks, temperature, scaled inputs of experts and norms behind their parts';
+  throw unsupported(path, 'model_type', expected, architecture);
 }
 
 /** GGUF has one window for all layers; which of them have it is the family's. */

@@ -1,6 +1,6 @@
 /**
  * Makes a tokenizer.json out of a GGUF file's metadata, so that one library serves both formats: byte-level BPE
- * (`gpt2`) with its pre-tokenizer, and SentencePiece BPE (`llama`) with scores. Called by open-gguf.ts.
+ * (`gpt2`) with its pre-tokenizer, and BPE over spaces made visible with scores (`llama`) or merges (`gemma4`). Called by open-gguf.ts.
  */
 import { describeValue, TokenizerError } from '../../errors.js';
 import { type JsonObject, parseJsonObject } from '../json-file.js';
@@ -22,17 +22,28 @@ export function readGgufTokenizer(metadata: GgufMetadata, vocabSize: number): To
 function tokenizerJson(metadata: GgufMetadata, vocabulary: Vocabulary): JsonObject {
   const kind = metadata.text('tokenizer.ggml.model');
   if (kind === 'gpt2') return byteLevelJson(metadata, vocabulary);
-  if (kind === 'llama') return sentencePieceJson(metadata, vocabulary);
+  if (kind === 'llama') return sentencePieceJson(metadata, vocabulary, scoredMerges(metadata, vocabulary));
+  if (kind === 'gemma4') return sentencePieceJson(metadata, vocabulary, readMerges(metadata));
   throw new TokenizerError(
-    `${metadata.path}: \`tokenizer.ggml.model\`: expected gpt2 or llama, got ${describeValue(kind)}`,
+    `${metadata.path}: \`tokenizer.ggml.model\`: expected gpt2, llama or gemma4, got ${describeValue(kind)}`,
   );
+}
+
+function readMerges(metadata: GgufMetadata): [string, string][] {
+  const merges = metadata.texts('tokenizer.ggml.merges');
+  if (merges === undefined)
+    throw new TokenizerError(`${metadata.path}: expected \`tokenizer.ggml.merges\`, got none`);
+  return merges.map((merge, i) => mergePair(metadata, merge, i));
+}
+
+function scoredMerges(metadata: GgufMetadata, { tokens, scores, kinds }: Vocabulary): [string, string][] {
+  if (scores !== undefined) return mergesOfScores(tokens, scores, kinds);
+  throw new TokenizerError(`${metadata.path}: expected \`tokenizer.ggml.scores\`, got none`);
 }
 
 function byteLevelJson(metadata: GgufMetadata, vocabulary: Vocabulary): JsonObject {
   const preTokenizer = readPreTokenizer(metadata);
-  const merges = metadata.texts('tokenizer.ggml.merges');
-  if (merges === undefined)
-    throw new TokenizerError(`${metadata.path}: expected \`tokenizer.ggml.merges\`, got none`);
+  const merges = readMerges(metadata);
   const prefix = metadata.flag('tokenizer.ggml.add_space_prefix') ?? false;
   return {
     added_tokens: addedTokens(vocabulary),
@@ -54,7 +65,7 @@ function byteLevelJson(metadata: GgufMetadata, vocabulary: Vocabulary): JsonObje
     model: {
       type: 'BPE',
       vocab: idsByText(vocabulary),
-      merges: merges.map((merge, i) => mergePair(metadata, merge, i)),
+      merges,
       ignore_merges: preTokenizer.ignoreMerges ?? false,
     },
   };
@@ -83,10 +94,11 @@ function mergePair(metadata: GgufMetadata, merge: string, index: number): [strin
 
 const SPACE = '\u2581';
 
-function sentencePieceJson(metadata: GgufMetadata, vocabulary: Vocabulary): JsonObject {
-  if (vocabulary.scores === undefined) {
-    throw new TokenizerError(`${metadata.path}: expected \`tokenizer.ggml.scores\`, got none`);
-  }
+function sentencePieceJson(
+  metadata: GgufMetadata,
+  vocabulary: Vocabulary,
+  merges: [string, string][],
+): JsonObject {
   const prefix = metadata.flag('tokenizer.ggml.add_space_prefix') ?? true;
   const replaceSpaces = { type: 'Replace', pattern: { String: ' ' }, content: SPACE };
   const steps = [
@@ -108,7 +120,7 @@ function sentencePieceJson(metadata: GgufMetadata, vocabulary: Vocabulary): Json
     model: {
       type: 'BPE',
       vocab: idsByText(vocabulary),
-      merges: mergesOfScores(vocabulary.tokens, vocabulary.scores, vocabulary.kinds),
+      merges,
       byte_fallback: true,
       fuse_unk: true,
       unk_token: unknown ?? null,

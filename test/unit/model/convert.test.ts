@@ -131,6 +131,8 @@ describe('other checkpoints', () => {
   it.each([
     ['qwen3_moe-rope-dynamic', /any scaling but dynamic/],
     ['qwen2_moe-sliding-window', /one window for all layers, got 24 and 0/],
+    ['llama4', /norms behind their parts, got llama4_text/],
+    ['gemma4', /norms behind their parts, got gemma4_text/],
   ])('%s is refused: GGUF cannot say it', (name, message) => {
     const path = join(newFolder(), 'model.gguf');
     const error = thrownBy(() => convertToGguf(openModel(join(GOLDENS, name)), path, { dtype: 'keep' }));

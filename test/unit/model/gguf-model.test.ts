@@ -188,9 +188,9 @@ describe('vocabularies', () => {
       'an unknown kind',
       { 'tokenizer.ggml.model': 'rwkv' },
       [],
-      /tokenizer\.ggml\.model`: expected gpt2 or llama, got "rwkv"/,
+      /tokenizer\.ggml\.model`: expected gpt2, llama or gemma4, got "rwkv"/,
     ],
-    ['no kind', {}, ['tokenizer.ggml.model'], /expected gpt2 or llama, got nothing/],
+    ['no kind', {}, ['tokenizer.ggml.model'], /expected gpt2, llama or gemma4, got nothing/],
     [
       'a token twice',
       { 'tokenizer.ggml.tokens': [...TOKENS.slice(1), 'a'] },
