@@ -2,7 +2,7 @@
  * Tables of every kernel against what the machine can do: builds bench/kernels (CMake, in build-cmake/bench), runs it
  * and prints one row a measurement. Options it does not know go to the executable (see bench/kernels/main.cc).
  *
- *     node bench/kernels.mjs [--isa avx512] [--dtype q4_0] [--op decode|prefill|vector|attention]
+ *     node bench/kernels.mjs [--isa avx512] [--dtype q4_0] [--op decode|prefill|vector|attention|delta]
  *                            [--results FILE] [--renew] [--executable PATH]
  *
  * The first measurement of a case on a machine is kept in FILE (default: in the user's cache folder, one file for each

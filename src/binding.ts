@@ -68,8 +68,9 @@ export type NativeCeilingOptions = {
 /** Columns of one row of the load table (Float64Array). */
 /** role, layer, expert or head, file, offsetBytes, dtype, rows, cols, quantised dtype or -1, row stride, transposed;
  * then of tensors whose values lie in two: encoding, first row, rows of the tensor, file and offset of the scales;
- * and of transposed parts: values in a whole row of the tensor, 0 where all are the weight's */
-export const LOAD_COLUMNS = 17;
+ * of transposed parts: values in a whole row of the tensor, 0 where all are the weight's; neighbouring rows of a run, and
+ * number of the transform */
+export const LOAD_COLUMNS = 19;
 
 /** Columns of one entry of the plan (Int32Array), after a head of [layer, count]. */
 export const PLAN_COLUMNS = 4; // expert, place, slot, transfer
@@ -125,6 +126,8 @@ export interface NativeDevice {
   finishLoad(): NativeLoadResult;
   /** Returns the cache's bytes. */
   allocateKv(numBlocks: number): number;
+  /** Slots for the states of sequences; returns their bytes. */
+  allocateStates(slots: number): number;
   /** Returns how many there are: fewer where GPU memory ends. */
   allocateExpertSlots(count: number): number;
   /** Wire form: see device/step-wire.ts. */

@@ -1,6 +1,6 @@
 // Times every op per ISA and format against what the machine can do, and prints one JSON object a line;
 // bench/kernels.mjs makes tables of them. Usage:
-//   kernel_bench [--isa NAME] [--dtype NAME] [--op decode|prefill|vector|attention] [--memory-gib N]
+//   kernel_bench [--isa NAME] [--dtype NAME] [--op decode|prefill|vector|attention|delta] [--memory-gib N]
 //   [--threads N]
 //                [--rounds N] [--rows N --cols N] [--tokens N]
 // Weights of the decode case are cold: copies fill --memory-gib (default 4), each round reads other ones.
@@ -316,6 +316,44 @@ void bench_attention(const Options& options, Workers& workers, const OpTable& op
   }
 }
 
+/// Value heads of 128 x 128, as in Qwen3-Next; in decode each call has another state, so that they come from
+/// memory. Multiply-adds of both reads and the update.
+void bench_delta(const Options& options, Workers& workers, const OpTable& ops) {
+  constexpr uint32_t kDim = 128;
+  constexpr size_t kStates = 512, kFloats = delta_state_floats(kDim, kDim);
+  Memory states(2 * kStates * kFloats * sizeof(float));
+  std::memset(states.data, 0, states.size);
+  for (const uint32_t tokens : {1u, 512u}) {
+    std::vector<float> x(size_t{tokens} * kDim), gates(tokens, 0.5f), out(x.size());
+    for (size_t i = 0; i < x.size(); ++i) x[i] = 0.1f * std::sin(static_cast<float>(i));
+    GatedDeltaArgs args;
+    args.q = args.k = args.v = x.data();
+    args.key_stride = args.value_stride = args.out_stride = kDim;
+    args.decay = args.beta = gates.data();
+    args.gate_stride = 1;
+    args.tokens = tokens;
+    args.key_dim = args.value_dim = kDim;
+    args.out = out.data();
+    const size_t calls = tokens == 1 ? kStates : 4;
+    const double macs = 4.0 * kDim * kDim * tokens;
+    std::vector<double> rates, peaks;
+    for (size_t round = 0; round < options.rounds; ++round) {
+      const double start = now();
+      for (size_t i = 0; i < calls; ++i) {
+        auto* state = reinterpret_cast<float*>(states.data) + 2 * i * kFloats;
+        args.state_in = state;
+        args.state_out = state + kFloats;
+        ops.gated_delta(args);
+      }
+      rates.push_back(macs * static_cast<double>(calls) / (now() - start) / 1e9);
+      peaks.push_back(compute_peak(workers, ops, "f32", 1));
+    }
+    print("gated_delta", ops, tokens == 1 ? "decode" : "prefill", "f32", "128 x 128", tokens, 1,
+          median(rates), "GMAC/s", median(peaks), median(rates) / median(peaks));
+  }
+  munmap(states.data, states.size);
+}
+
 int run(const Options& options) {
   Workers workers(options.threads);
   const auto wants = [&](const char* op) { return options.op.empty() || options.op == op; };
@@ -329,6 +367,7 @@ int run(const Options& options) {
     }
     if (wants("vector")) bench_vectors(options, *ops);
     if (wants("attention")) bench_attention(options, workers, *ops);
+    if (wants("delta")) bench_delta(options, workers, *ops);
   }
   return 0;
 }

@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint32_t kMaxThreads = 1024;
 constexpr uint32_t kMaxTokens = 1U << 16;
-constexpr uint32_t kLoadColumns = 17;
+constexpr uint32_t kLoadColumns = 19;
 
 DeviceOptions read_options(const args::Fields& fields) {
   static constexpr const char* kGpu[] = {"off", "host", "cuda", "emulated"};
@@ -74,6 +74,8 @@ std::vector<LoadRow> read_load_table(Napi::Env env, const Napi::Float64Array& ta
     row.scales_file = static_cast<uint32_t>(in_range(v[14], 0, 1e6));
     row.scales_offset = static_cast<uint64_t>(in_range(v[15], 0, 9e15));
     row.source_width = static_cast<uint32_t>(in_range(v[16], 0, 4e9));
+    row.row_block = static_cast<uint32_t>(in_range(v[17], 1, 1e6));
+    row.transform = static_cast<Transform>(in_range(v[18], 0, kNumTransforms - 1));
     rows.push_back(row);
   }
   return rows;
@@ -91,6 +93,7 @@ Napi::Function DeviceObject::define(Napi::Env env) {
                       InstanceMethod<&DeviceObject::write_arena>("writeArena"),
                       InstanceMethod<&DeviceObject::map_arenas>("mapArenas"),
                       InstanceMethod<&DeviceObject::allocate_kv>("allocateKv"),
+                      InstanceMethod<&DeviceObject::allocate_states>("allocateStates"),
                       InstanceMethod<&DeviceObject::allocate_expert_slots>("allocateExpertSlots"),
                       InstanceMethod<&DeviceObject::begin_step>("beginStep"),
                       InstanceMethod<&DeviceObject::submit_layers>("submitLayers"),
@@ -227,6 +230,15 @@ Napi::Value DeviceObject::allocate_kv(const Napi::CallbackInfo& info) {
   if (!info.Env().IsExceptionPending()) args::throw_if_error(info.Env(), d->allocate_kv(blocks));
   report_memory(info.Env());
   return Napi::Number::New(info.Env(), static_cast<double>(d->kv_bytes()));
+}
+
+Napi::Value DeviceObject::allocate_states(const Napi::CallbackInfo& info) {
+  ComputeDevice* d = device(info);
+  if (d == nullptr) return info.Env().Undefined();
+  const uint32_t slots = args::integer(info.Env(), info[0], "slots", 1, 1U << 20);
+  if (!info.Env().IsExceptionPending()) args::throw_if_error(info.Env(), d->allocate_states(slots));
+  report_memory(info.Env());
+  return Napi::Number::New(info.Env(), static_cast<double>(d->state_bytes()));
 }
 
 Napi::Value DeviceObject::allocate_expert_slots(const Napi::CallbackInfo& info) {

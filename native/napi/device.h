@@ -28,6 +28,7 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   Napi::Value load_weights(const Napi::CallbackInfo& info);
   Napi::Value finish_load(const Napi::CallbackInfo& info);
   Napi::Value allocate_kv(const Napi::CallbackInfo& info);
+  Napi::Value allocate_states(const Napi::CallbackInfo& info);
   Napi::Value allocate_expert_slots(const Napi::CallbackInfo& info);
   Napi::Value begin_step(const Napi::CallbackInfo& info);
   Napi::Value submit_layers(const Napi::CallbackInfo& info);

@@ -41,9 +41,11 @@ void read_temperature(Napi::Env env, const Fields& fields, AttentionSpec& spec) 
 
 AttentionSpec read_attention(Napi::Env env, const Fields& fields, uint32_t num_ropes) {
   AttentionSpec spec;
-  static constexpr const char* kKinds[] = {"gqa", "mla"};
+  static constexpr const char* kKinds[] = {"gqa", "mla", "none"};
   static constexpr const char* kNorms[] = {"none", "head", "full", "head-unit"};
-  spec.is_latent = fields.choice("kind", kKinds) == 1;
+  const uint32_t kind = fields.choice("kind", kKinds);
+  if (kind == 2) return spec;
+  spec.is_latent = kind == 1;
   spec.num_heads = fields.integer("numHeads", 1, kMaxSize);
   spec.num_kv_heads = fields.integer("numKvHeads", 1, kMaxSize);
   spec.head_dim = fields.integer("headDim", 1, kMaxSize);
@@ -59,8 +61,10 @@ AttentionSpec read_attention(Napi::Env env, const Fields& fields, uint32_t num_r
   if (fields.has("keysAsValues")) spec.keys_as_values = fields.boolean("keysAsValues");
   if (fields.has("chunkSize")) spec.chunk_size = fields.integer("chunkSize", 1, UINT32_MAX);
   if (fields.has("temperature")) read_temperature(env, fields.object("temperature"), spec);
+  if (fields.has("outputGate")) spec.output_gate = fields.boolean("outputGate");
   if (spec.is_latent) {
     spec.latent = read_latent(fields.object("latent"));
+    if (spec.output_gate) args::fail(env, "`outputGate` with latent attention");
     if (spec.head_dim != spec.latent.nope_dim + spec.latent.rope_dim || spec.num_kv_heads != 1)
       args::fail(env, "`headDim` is not `nopeHeadDim` + `ropeHeadDim`, or `numKvHeads` is not 1");
     if (uint64_t{spec.num_heads} * spec.latent.value_dim > kMaxSize)
@@ -70,6 +74,33 @@ AttentionSpec read_attention(Napi::Env env, const Fields& fields, uint32_t num_r
     args::fail(env, "`numHeads` is not a multiple of `numKvHeads`");
   if (uint64_t{spec.num_heads} * spec.head_dim > kMaxSize)
     args::fail(env, "`numHeads` x `headDim` is too large");
+  return spec;
+}
+
+/// `attention` of kind "none" has one in its place.
+RecurrentSpec read_recurrent(Napi::Env env, const Fields& fields, const AttentionSpec& attention) {
+  RecurrentSpec spec;
+  static constexpr const char* kKinds[] = {"gated-delta", "short-conv"};
+  static constexpr const char* kOrders[] = {"grouped", "tiled"};
+  if (attention.num_heads > 0) args::fail(env, "a layer has both `attention` and `recurrent`");
+  const bool is_delta = fields.choice("kind", kKinds) == 0;
+  spec.kind = is_delta ? RecurrentKind::GatedDelta : RecurrentKind::ShortConv;
+  spec.conv_width = fields.integer("convWidth", 1, kMaxConvWidth);
+  if (!is_delta) {
+    spec.channels = fields.integer("channels", 1, kMaxSize);
+    return spec;
+  }
+  spec.num_key_heads = fields.integer("numKeyHeads", 1, kMaxSize);
+  spec.num_value_heads = fields.integer("numValueHeads", 1, kMaxSize);
+  spec.key_dim = fields.integer("keyHeadDim", 1, kMaxSize);
+  spec.value_dim = fields.integer("valueHeadDim", 1, kMaxSize);
+  spec.tiled = fields.choice("valueHeadOrder", kOrders) == 1;
+  const uint64_t values = uint64_t{spec.num_value_heads} * spec.value_dim;
+  if (spec.num_value_heads % spec.num_key_heads != 0)
+    args::fail(env, "`numValueHeads` is not a multiple of `numKeyHeads`");
+  if (uint64_t{spec.num_key_heads} * spec.key_dim > kMaxSize || values > kMaxSize ||
+      values * spec.key_dim > UINT32_MAX)
+    args::fail(env, "heads of the delta net are too large");
   return spec;
 }
 
@@ -145,6 +176,10 @@ ModelSpec read_spec(Napi::Env env, const Napi::Value& value) {
     if (ffn.branch_norms && (!spec.layers.back().post_norms || ffn.shared_intermediate_size == 0))
       args::fail(env, "`branchNorms` without `postNorms` or `sharedExpert`");
     const AttentionSpec& attention = spec.layers.back().attention;
+    if (layer.has("recurrent"))
+      spec.layers.back().recurrent = read_recurrent(env, layer.object("recurrent"), attention);
+    else if (attention.num_heads == 0)
+      args::fail(env, "a layer has neither `attention` nor `recurrent`");
     const uint32_t rotated = attention.is_latent ? attention.latent.rope_dim : attention.head_dim;
     if (attention.rope >= 0 && spec.ropes[static_cast<size_t>(attention.rope)].rotary_dim > rotated)
       args::fail(env, "`rotaryDim` is larger than what a head has to rotate");

@@ -70,6 +70,9 @@ void take_scratch(Layout& layout, RankScratch& scratch, const ModelSpec& spec, s
   }
   layout.take(scratch.output_in, max_tokens * largest_stride(spec.max_out_size()));
   take_latent(layout, scratch, spec);
+  size_t key_dim = 0;
+  for (const LayerSpec& layer : spec.layers) key_dim = std::max<size_t>(key_dim, layer.recurrent.key_dim);
+  layout.take(scratch.delta_keys, max_tokens * 2 * key_dim);
   layout.take(scratch.head, 2 * size_t{spec.max_q_size()});
   layout.take(scratch.gate, kFfnTile * intermediate);
   layout.take(scratch.up, kFfnTile * intermediate);

@@ -48,6 +48,7 @@ struct RankScratch {
   float* latent_query = nullptr;                  ///< [rows][latent row]: queries that meet latents
   float* latent_out = nullptr;                    ///< [rows][key_value_rank]: weighted latents
   std::byte* latent_in = nullptr;                 ///< prepared parts of one head, [kLatentTokens]
+  float* delta_keys = nullptr;                    ///< [T][2][key_dim]: q and k of one head, normalised
   float* head = nullptr;                          ///< one key and one value head
   float* gate = nullptr;                          ///< [kFfnTile][I]
   float* up = nullptr;                            ///< [kFfnTile][I]

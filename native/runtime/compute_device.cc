@@ -17,7 +17,8 @@ ComputeDevice::ComputeDevice(ModelSpec spec, DeviceOptions options, const std::a
       cancel_flags_(cancel_flags),
       cancel_slots_(cancel_slots),
       store_(spec_, options_.topology, options_.slice_cols),
-      kv_(spec_, options_.kv_dtype) {}
+      kv_(spec_, options_.kv_dtype),
+      states_(spec_) {}
 
 ComputeDevice::~ComputeDevice() {
   if (gpu_lane_ != nullptr || !unit_lanes_.empty()) drain();
@@ -95,7 +96,8 @@ Status ComputeDevice::load_weights(const std::vector<LoadRow>& rows) {
       return Status::error(Code::InvalidArgument, "no such file", static_cast<int64_t>(i));
     const MappedFile& file = files_[row.file];
     const size_t bytes = row.stored_bytes();
-    const bool is_read = !store_.filled() || row.rows == 1;
+    const bool is_vector = row.rows == 1 || row.role == Role::ConvKernel;
+    const bool is_read = !store_.filled() || is_vector;
     if (is_read && file.writable() != nullptr && row.offset <= file.size() &&
         bytes <= file.size() - row.offset) {
       fill_synthetic(row.dtype, row.rows == 1, file.writable() + row.offset, bytes);
@@ -138,7 +140,7 @@ Status ComputeDevice::finish_load() {
       !s.ok()) {
     return s;
   }
-  forward_ = std::make_unique<Forward>(spec_, store_, *ops_, kv_, buffers_, cancel_flags_, spins_);
+  forward_ = std::make_unique<Forward>(spec_, store_, *ops_, kv_, states_, buffers_, cancel_flags_, spins_);
   slot_bytes_ = store_.slab_bytes();
   op_times_.resize((buffers_.unit_scratch.size() + buffers_.dense_scratch.size()) * kTimedOps);
   return {};
@@ -149,6 +151,15 @@ Status ComputeDevice::allocate_kv(uint32_t blocks) {
   if (kv_blocks_ != 0) return Status::error(Code::InvalidArgument, "the KV cache was allocated before");
   if (!kv_.allocate(blocks)) return Status::error(Code::OutOfMemory, "cannot reserve the KV cache");
   kv_blocks_ = blocks;
+  return {};
+}
+
+Status ComputeDevice::allocate_states(uint32_t slots) {
+  if (slots == 0 || states_.slots() > 0 || !spec_.has_states())
+    return Status::error(Code::InvalidArgument,
+                         "states need slots, a model that has them, and to be asked for once");
+  if (!states_.allocate(slots))
+    return Status::error(Code::OutOfMemory, "cannot reserve the states of sequences");
   return {};
 }
 
@@ -171,7 +182,8 @@ Status ComputeDevice::allocate_expert_slots(uint32_t count, uint32_t* got) {
 }
 
 size_t ComputeDevice::held_bytes() const {
-  return store_.dense_bytes() + store_.expert_bytes() + slots_.size() * slot_bytes_ + kv_.bytes();
+  return store_.dense_bytes() + store_.expert_bytes() + slots_.size() * slot_bytes_ + kv_.bytes() +
+         states_.bytes();
 }
 
 }  // namespace nearmoe

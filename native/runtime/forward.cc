@@ -41,14 +41,25 @@ void add_partials(const std::vector<float*>& partials, size_t offset, const std:
 
 }  // namespace
 
+void project(const OpTable& ops, const SlicedMatrix& matrix, uint32_t rank, const LayerInput& input,
+             uint32_t tokens, float* out, size_t ld) {
+  const PackedMatrix& slice = matrix.slices[rank];
+  if (slice.rows == 0) return;
+  const auto format = static_cast<size_t>(traits(slice.dtype).activation);
+  ops.matmul(slice, {input.prepared[format], input.stride[format], nullptr, tokens},
+             out + matrix.ranges[rank].begin, ld);
+}
+
 Forward::Forward(const ModelSpec& spec, const WeightStore& store, const OpTable& ops, KvCache& kv,
-                 Buffers& buffers, const std::atomic<int32_t>* cancel_flags, uint32_t barrier_spins)
+                 StateCache& states, Buffers& buffers, const std::atomic<int32_t>* cancel_flags,
+                 uint32_t barrier_spins)
     : spec_(spec),
       store_(store),
       weights_(store.weights()),
       topology_(store.topology()),
       ops_(ops),
       kv_(kv),
+      states_(states),
       buffers_(buffers),
       cancel_flags_(cancel_flags),
       max_top_k_(std::max(spec.max_top_k(), 1U)) {
@@ -57,7 +68,10 @@ Forward::Forward(const ModelSpec& spec, const WeightStore& store, const OpTable&
   ones_.assign(spec.max_head_dim(), 1.0F);
   for (const LayerWeights& layer : weights_.layers) {
     input_formats_.push_back(formats_of(layer.query) | formats_of(layer.key) | formats_of(layer.value) |
-                             formats_of(layer.query_down) | formats_of(layer.latent_down));
+                             formats_of(layer.query_down) | formats_of(layer.latent_down) |
+                             formats_of(layer.output_gate) | formats_of(layer.conv_gate) |
+                             formats_of(layer.conv_input) | formats_of(layer.delta_beta) |
+                             formats_of(layer.delta_decay));
     uint32_t ffn = formats_of(layer.dense.gate) | formats_of(layer.dense.up);
     if (layer.router.data != nullptr) ffn |= bit(layer.router.dtype);
     uint32_t experts = 0;

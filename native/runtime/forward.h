@@ -13,6 +13,7 @@
 #include "buffers.h"
 #include "kernels/ops.h"
 #include "kv_cache.h"
+#include "state_cache.h"
 #include "step.h"
 #include "sync.h"
 #include "weights.h"
@@ -37,8 +38,9 @@ struct FfnSlice {
 
 class Forward {
  public:
-  Forward(const ModelSpec& spec, const WeightStore& store, const OpTable& ops, KvCache& kv, Buffers& buffers,
-          const std::atomic<int32_t>* cancel_flags, uint32_t barrier_spins);
+  Forward(const ModelSpec& spec, const WeightStore& store, const OpTable& ops, KvCache& kv,
+          StateCache& states, Buffers& buffers, const std::atomic<int32_t>* cancel_flags,
+          uint32_t barrier_spins);
 
   /// Called by the control thread between jobs.
   void begin_step(const Step* step);
@@ -145,6 +147,17 @@ class Forward {
   void project_value(uint32_t layer, uint32_t head, Range rows, const float* weighted, size_t ld,
                      RankScratch& scratch);
 
+  /// In attention_part's place where the layer has a state.
+  void recurrent_part(uint32_t rank, uint32_t layer);
+  void short_conv(uint32_t rank, uint32_t layer);
+  void project_delta(uint32_t rank, uint32_t layer);
+  /// Channels [begin, end) of a sequence through the convolution, in place at `column` of the projections.
+  void convolve(uint32_t layer, const StepSequence& sequence, uint32_t column, Range channels, bool silu);
+  void delta_heads(uint32_t rank, uint32_t layer);
+  void ready_delta_keys(uint32_t layer, const StepSequence& sequence, uint32_t key_head,
+                        RankScratch& scratch) const;
+  void delta_head(uint32_t layer, const StepSequence& sequence, uint32_t head, RankScratch& scratch);
+
   void ffn_part(uint32_t rank, uint32_t layer);
   void route(uint32_t rank, uint32_t layer);
   /// Where buffers have room for guesses: the next MoE layer's experts, guessed from this layer's hidden
@@ -169,6 +182,7 @@ class Forward {
   const Topology& topology_;
   const OpTable& ops_;
   KvCache& kv_;
+  StateCache& states_;
   Buffers& buffers_;
   const std::atomic<int32_t>* cancel_flags_;
   uint32_t max_top_k_;
@@ -181,6 +195,9 @@ class Forward {
   std::vector<float> ones_;               // [max head dim]: the weight of norms that have none
 };
 
+/// A rank's rows of a projection for all tokens, into `out` (token stride `ld`).
+void project(const OpTable& ops, const SlicedMatrix& matrix, uint32_t rank, const LayerInput& input,
+             uint32_t tokens, float* out, size_t ld);
 /// An expert's slice; with a slab, its matrices point into it.
 FfnSlice expert_slice(const GatedFfn& expert, uint32_t slice, const std::byte* slab);
 /// Bytes of an expert's slab: all slices' matrices in order.

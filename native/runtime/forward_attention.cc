@@ -8,17 +8,14 @@
 namespace nearmoe {
 namespace {
 
-/// A projection slice for all tokens of the step, with its bias, into `out` (token stride `ld`).
+/// project of forward.h and a bias.
 void project(const OpTable& ops, const SlicedMatrix& matrix, uint32_t rank, const LayerInput& input,
              uint32_t tokens, const std::vector<float>& bias, float* out, size_t ld) {
-  const PackedMatrix& slice = matrix.slices[rank];
-  if (slice.rows == 0) return;
-  const auto format = static_cast<size_t>(traits(slice.dtype).activation);
-  float* first = out + matrix.ranges[rank].begin;
-  ops.matmul(slice, {input.prepared[format], input.stride[format], nullptr, tokens}, first, ld);
+  nearmoe::project(ops, matrix, rank, input, tokens, out, ld);
   if (bias.empty()) return;
+  const Range rows = matrix.ranges[rank];
   for (uint32_t t = 0; t < tokens; ++t)
-    ops.add(bias.data() + matrix.ranges[rank].begin, first + t * ld, slice.rows);
+    ops.add(bias.data() + rows.begin, out + t * ld + rows.begin, rows.size());
 }
 
 /// Sum of squares with 16 running sums, so that the compiler can keep them in a vector.
@@ -48,6 +45,7 @@ void clip(float* x, uint32_t n, float limit) {
 }  // namespace
 
 void Forward::attention_part(uint32_t rank, uint32_t layer) {
+  if (spec_.layers[layer].recurrent.present()) return recurrent_part(rank, layer);
   if (spec_.layers[layer].attention.is_latent) return latent_attention_part(rank, layer);
   prepare_input(rank, layer, Part::Attention);
   OpClock& clock = dense_scratch(rank).clock;
@@ -70,8 +68,12 @@ void Forward::project_qkv(uint32_t rank, uint32_t layer) {
   float* qkv = buffers_.qkv;
   project(ops_, weights.query, rank, input, step_->tokens, weights.query_bias, qkv, ld);
   project(ops_, weights.key, rank, input, step_->tokens, weights.key_bias, qkv + spec.q_size(), ld);
-  if (spec.keys_as_values) return;
-  project(ops_, weights.value, rank, input, step_->tokens, weights.value_bias, qkv + spec.value_offset(), ld);
+  if (!spec.keys_as_values) {
+    project(ops_, weights.value, rank, input, step_->tokens, weights.value_bias, qkv + spec.value_offset(),
+            ld);
+  }
+  if (spec.output_gate)
+    nearmoe::project(ops_, weights.output_gate, rank, input, step_->tokens, qkv + spec.gate_offset(), ld);
 }
 
 /// 1 / rms of every token's whole q and k projection; each rank computes them for itself, which is cheaper
@@ -204,6 +206,12 @@ void Forward::attend_head(uint32_t rank, uint32_t layer, const StepSequence& seq
   if (next_follows) args.next_head_bytes = kv_block_bytes(kv_.dtype(), spec.head_dim);
   scratch.clock.lap(TimedOp::Rope);
   ops_.attention(args);
+  for (uint32_t i = 0; spec.output_gate && i < sequence.count; ++i) {
+    const float* gate =
+        buffers_.qkv + size_t{sequence.first_token + i} * spec.qkv_size() + spec.gate_offset() + first;
+    float* out = args.out + i * stride;
+    ops_.gated_activation(Activation::Sigmoid, gate, out, out, size_t{args.q_heads} * spec.head_dim);
+  }
   scratch.clock.lap(TimedOp::Attention);
 }
 
@@ -216,7 +224,7 @@ void Forward::project_output(uint32_t rank, uint32_t layer) {
     return;
   }
   const ActFormat format = traits(slice.dtype).activation;
-  const size_t out_size = spec_.layers[layer].attention.out_size();
+  const size_t out_size = spec_.layers[layer].out_size();
   std::byte* prepared = dense_scratch(rank).output_in;
   ops_.prepare_activations(format, buffers_.attention + output.ranges[rank].begin, out_size, step_->tokens,
                            slice.cols, prepared);

@@ -6,19 +6,6 @@
 #include "forward.h"
 
 namespace nearmoe {
-namespace {
-
-/// A rank's rows of a projection for all tokens, into `out` (token stride `ld`).
-void project(const OpTable& ops, const SlicedMatrix& matrix, uint32_t rank, const LayerInput& input,
-             uint32_t tokens, float* out, size_t ld) {
-  const PackedMatrix& slice = matrix.slices[rank];
-  if (slice.rows == 0) return;
-  const auto format = static_cast<size_t>(traits(slice.dtype).activation);
-  ops.matmul(slice, {input.prepared[format], input.stride[format], nullptr, tokens},
-             out + matrix.ranges[rank].begin, ld);
-}
-
-}  // namespace
 
 void Forward::latent_attention_part(uint32_t rank, uint32_t layer) {
   prepare_input(rank, layer, Part::Attention);

@@ -88,6 +88,8 @@ Status check_supported(const ModelSpec& spec, const Topology& topology) {
   }
   for (const LayerSpec& layer : spec.layers) {
     if (Status s = check_newer_parts(layer); !s.ok()) return s;
+    if (layer.recurrent.present()) return unsupported("layers with a state");
+    if (layer.attention.output_gate) return unsupported("gated attention");
   }
   if (spec.logits_softcap > 0) return unsupported("capped logits");
   return {};

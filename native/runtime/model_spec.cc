@@ -16,13 +16,13 @@ uint32_t max_over_layers(const ModelSpec& spec, Get get) {
 }  // namespace
 
 uint32_t ModelSpec::max_qkv_size() const {
-  return max_over_layers(*this, [](const LayerSpec& l) { return l.attention.qkv_size(); });
+  return max_over_layers(*this, [](const LayerSpec& l) { return l.projected_size(); });
 }
 uint32_t ModelSpec::max_q_size() const {
   return max_over_layers(*this, [](const LayerSpec& l) { return l.attention.q_size(); });
 }
 uint32_t ModelSpec::max_out_size() const {
-  return max_over_layers(*this, [](const LayerSpec& l) { return l.attention.out_size(); });
+  return max_over_layers(*this, [](const LayerSpec& l) { return l.out_size(); });
 }
 uint32_t ModelSpec::max_top_k() const {
   return max_over_layers(*this, [](const LayerSpec& l) { return l.ffn.top_k; });
@@ -41,6 +41,9 @@ uint32_t ModelSpec::max_head_dim() const {
 }
 bool ModelSpec::has_branch_norms() const {
   return std::any_of(layers.begin(), layers.end(), [](const LayerSpec& l) { return l.ffn.branch_norms; });
+}
+bool ModelSpec::has_states() const {
+  return std::any_of(layers.begin(), layers.end(), [](const LayerSpec& l) { return l.recurrent.present(); });
 }
 
 const char* role_name(Role role) {
@@ -93,6 +96,15 @@ const char* role_name(Role role) {
       "routerNorm",
       "routerExpertScale",
       "layerScale",
+      "outputGate",
+      "convKernel",
+      "convGate",
+      "convInput",
+      "deltaBeta",
+      "deltaDecay",
+      "deltaDecayRate",
+      "deltaDecayBias",
+      "deltaNorm",
   };
   return kNames[static_cast<size_t>(role)];
 }

@@ -52,20 +52,57 @@ struct AttentionSpec {
   bool value_norm = false;      ///< per head and without a weight
   bool keys_as_values = false;  ///< values are the key projection, before its norm and rotation
   int32_t rope = -1;
-  bool sinks = false;  ///< per query head an extra logit in the softmax's denominator
+  bool sinks = false;        ///< per query head an extra logit in the softmax's denominator
+  bool output_gate = false;  ///< every head's output is multiplied by the sigmoid of a projection of its own
   bool is_latent = false;
   LatentSpec latent;  ///< where is_latent; head_dim is then nope_dim + rope_dim and num_kv_heads 1
 
   uint32_t q_size() const { return num_heads * head_dim; }
   uint32_t kv_size() const { return num_kv_heads * head_dim; }
   uint32_t qkv_size() const {
-    return is_latent ? latent.query_rank + latent.row_size() : value_offset() + kv_size();
+    return is_latent ? latent.query_rank + latent.row_size() : gate_offset() + (output_gate ? q_size() : 0);
   }
-  /// Where values begin in a projected row [queries][keys][values].
+  /// Where values and the gate begin in a projected row [queries][keys][values][gate].
   uint32_t value_offset() const { return keys_as_values ? q_size() : q_size() + kv_size(); }
+  uint32_t gate_offset() const { return value_offset() + kv_size(); }
   /// Width of all heads' outputs.
   uint32_t out_size() const { return is_latent ? num_heads * latent.value_dim : q_size(); }
   uint32_t heads_per_kv() const { return num_heads / num_kv_heads; }
+};
+
+/// What a layer has in attention's place: a state of fixed size for each sequence instead of keys and values.
+enum class RecurrentKind : uint8_t { None, GatedDelta, ShortConv };
+
+/// GatedDelta: a gated delta net (arXiv 2412.06464), q, k and v through a causal convolution, each value head
+/// with a matrix for a state. ShortConv: a gated causal convolution (LFM2).
+struct RecurrentSpec {
+  RecurrentKind kind = RecurrentKind::None;
+  uint32_t conv_width = 0;
+  uint32_t channels = 0;  ///< ShortConv
+  uint32_t num_key_heads = 0;
+  uint32_t num_value_heads = 0;
+  uint32_t key_dim = 0;    ///< of a head
+  uint32_t value_dim = 0;  ///< of a head
+  bool tiled = false;      ///< which key head value head v reads: v % num_key_heads, not v / heads_per_key()
+
+  bool present() const { return kind != RecurrentKind::None; }
+  uint32_t keys_size() const { return num_key_heads * key_dim; }
+  uint32_t values_size() const { return num_value_heads * value_dim; }
+  uint32_t heads_per_key() const { return num_value_heads / num_key_heads; }
+  uint32_t key_head(uint32_t value_head) const {
+    return tiled ? value_head % num_key_heads : value_head / heads_per_key();
+  }
+  /// Channels that pass the convolution: q, k and v of all heads.
+  uint32_t conv_channels() const {
+    return kind == RecurrentKind::GatedDelta ? 2 * keys_size() + values_size() : channels;
+  }
+  /// A token's projections, GatedDelta: q, k, v, output gate, beta, decay. ShortConv: gate, input, output
+  /// gate.
+  uint32_t projected_size() const {
+    return kind == RecurrentKind::GatedDelta ? conv_channels() + values_size() + 2 * num_value_heads
+                                             : 3 * channels;
+  }
+  uint32_t out_size() const { return kind == RecurrentKind::GatedDelta ? values_size() : channels; }
 };
 
 struct RouterSpec {
@@ -104,10 +141,17 @@ struct FfnSpec {
 };
 
 struct LayerSpec {
-  AttentionSpec attention;
+  AttentionSpec attention;  ///< of no heads where there is `recurrent`
   FfnSpec ffn;
   bool post_norms = false;    ///< norms on what attention and feed-forward part put out
   bool output_scale = false;  ///< a learned factor on the hidden state behind the layer
+  RecurrentSpec recurrent = {};
+
+  /// Width of a token's projections before attention or what is in its place, and of what comes out of it.
+  uint32_t projected_size() const {
+    return recurrent.present() ? recurrent.projected_size() : attention.qkv_size();
+  }
+  uint32_t out_size() const { return recurrent.present() ? recurrent.out_size() : attention.out_size(); }
 };
 
 struct ModelSpec {
@@ -132,6 +176,8 @@ struct ModelSpec {
   uint32_t max_intermediate() const;
   uint32_t max_head_dim() const;
   bool has_branch_norms() const;
+  /// Whether some layer has a state for each sequence.
+  bool has_states() const;
 };
 
 /// Every weight native can hold; order = WEIGHT_ROLES of src/model/model-spec.ts.
@@ -184,8 +230,17 @@ enum class Role : uint8_t {
   RouterNorm,
   RouterExpertScale,
   LayerScale,
+  OutputGate,
+  ConvKernel,
+  ConvGate,
+  ConvInput,
+  DeltaBeta,
+  DeltaDecay,
+  DeltaDecayRate,
+  DeltaDecayBias,
+  DeltaNorm,
 };
-inline constexpr uint32_t kNumRoles = 48;
+inline constexpr uint32_t kNumRoles = 57;
 const char* role_name(Role role);
 
 }  // namespace nearmoe

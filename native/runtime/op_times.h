@@ -14,8 +14,8 @@ namespace nearmoe {
 enum class TimedOp : uint8_t {
   Input,       ///< residual sum, embedding, norm and preparation of a layer's input
   Qkv,         ///< q, k and v projections
-  Rope,        ///< q/k norms, rotary embedding, KV cache store
-  Attention,   ///< attention over the KV cache
+  Rope,        ///< q/k norms, rotary embedding, KV cache store; convolution of q, k and v
+  Attention,   ///< attention over the KV cache; what layers with a state do in its place
   Output,      ///< output projection and the preparation of its input
   Router,      ///< router logits and the choice of experts
   GateUp,      ///< gate and up matrices of experts and dense blocks

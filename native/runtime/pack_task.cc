@@ -45,6 +45,22 @@ bool pack_mxfp4_split(const PackTask& task) {
   return true;
 }
 
+/// Rows that lie in runs, as they are stored.
+bool pack_gathered(const PackTask& task) {
+  const SourceRows& source = task.source;
+  const size_t row_bytes = source_bytes(source.dtype, 1, source.cols);
+  std::vector<std::byte> rows(kRowGroup * row_bytes);
+  std::byte* dst = task.dst;
+  const size_t group_bytes = packed_bytes(task.held, kRowGroup, task.cols, task.col_begin);
+  for (uint32_t first = 0; first < task.rows; first += kRowGroup, dst += group_bytes) {
+    const uint32_t count = std::min(kRowGroup, task.rows - first);
+    for (uint32_t row = 0; row < count; ++row)
+      std::copy_n(source.row_data(first + row), row_bytes, rows.data() + row * row_bytes);
+    if (!pack(task.held, rows.data(), row_bytes, count, task.col_begin, task.cols, dst)) return false;
+  }
+  return true;
+}
+
 /// A slice of a matrix stored as [cols][rows], a few rows at a time: of each source row a piece.
 bool pack_transposed(const PackTask& task) {
   const SourceRows& source = task.source;
@@ -78,7 +94,9 @@ bool run_pack_task(const PackTask& task) {
   if (task.transposed) return pack_transposed(task);
   if (source.encoding == Encoding::Mxfp4Split && task.held == DType::MXFP4) return pack_mxfp4_split(task);
   if (source.encoding != Encoding::Plain || task.held != source.dtype) return pack_converted(task);
-  return pack(task.held, source.data, source.row_bytes(), task.rows, task.col_begin, task.cols, task.dst);
+  if (source.row_block > 1) return pack_gathered(task);
+  return pack(task.held, source.row_data(0), source.row_bytes(), task.rows, task.col_begin, task.cols,
+              task.dst);
 }
 
 }  // namespace nearmoe

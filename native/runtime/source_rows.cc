@@ -58,14 +58,17 @@ size_t SourceRows::row_bytes() const { return row_stride * stored_row_bytes(enco
 
 SourceRows SourceRows::from(uint32_t row) const {
   SourceRows later = *this;
-  later.data += row * row_bytes();
-  later.first_row += row * row_stride;
+  later.skipped += row;
   return later;
 }
 
+const std::byte* SourceRows::row_data(uint32_t row) const {
+  return data + source_row(row) * stored_row_bytes(encoding, dtype, cols);
+}
+
 void SourceRows::read_mxfp4(uint32_t row, size_t begin, size_t n, std::byte* out) const {
-  const size_t tensor_row = first_row + size_t{row} * row_stride;
-  const std::byte* codes = data + row * row_bytes();
+  const size_t tensor_row = first_row + source_row(row);
+  const std::byte* codes = row_data(row);
   for (size_t at = begin; at < begin + n; at += kBlockCols, out += kMxfp4Bytes) {
     out[0] = scales[tensor_row * (cols / kBlockCols) + at / kBlockCols];
     const auto* pairs = reinterpret_cast<const uint8_t*>(codes + at / 2);
@@ -79,7 +82,7 @@ void SourceRows::read_mxfp4(uint32_t row, size_t begin, size_t n, std::byte* out
 
 void SourceRows::read(uint32_t row, size_t begin, size_t n, float* out) const {
   if (encoding == Encoding::Plain) {
-    dequantize(dtype, data + row * row_bytes() + source_bytes(dtype, 1, begin), out, n);
+    dequantize(dtype, row_data(row) + source_bytes(dtype, 1, begin), out, n);
     return;
   }
   if (encoding == Encoding::Mxfp4Split) {
@@ -91,9 +94,9 @@ void SourceRows::read(uint32_t row, size_t begin, size_t n, float* out) const {
     return;
   }
   static const E4m3Table table;
-  const size_t tensor_row = first_row + size_t{row} * row_stride;
+  const size_t tensor_row = first_row + source_row(row);
   const size_t block_cols = (cols + kFp8Block - 1) / kFp8Block;
-  const auto* codes = reinterpret_cast<const uint8_t*>(data + row * row_bytes());
+  const auto* codes = reinterpret_cast<const uint8_t*>(row_data(row));
   for (size_t i = 0; i < n; ++i) {
     float scale;
     const size_t block = tensor_row / kFp8Block * block_cols + (begin + i) / kFp8Block;

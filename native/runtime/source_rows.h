@@ -28,8 +28,16 @@ struct SourceRows {
   const std::byte* scales = nullptr;  ///< of the whole tensor, where the encoding has them
   uint32_t cols = 0;                  ///< of a whole source row
   uint32_t first_row = 0;             ///< of row 0 in its tensor
-  uint32_t row_stride = 1;            ///< source rows from one row to the next
+  uint32_t row_stride = 1;            ///< source rows from the beginning of one run of rows to the next
+  uint32_t row_block = 1;             ///< neighbouring source rows of a run
+  uint32_t skipped = 0;               ///< rows before row 0
 
+  /// Where row `row` lies, in source rows from `data` on.
+  size_t source_row(uint32_t row) const {
+    return size_t{skipped + row} / row_block * row_stride + (skipped + row) % row_block;
+  }
+  const std::byte* row_data(uint32_t row) const;
+  /// From one row to the next, where row_block is 1.
   size_t row_bytes() const;
   /// Values [begin, begin + n) of a row as floats; whole blocks of the format.
   void read(uint32_t row, size_t begin, size_t n, float* out) const;

@@ -6,8 +6,9 @@
 namespace nearmoe {
 namespace {
 
-constexpr size_t kHead = 2;             // sequences, tokens
-constexpr size_t kSequenceColumns = 5;  // count, first position, logit rows, cancel slot, KV blocks
+constexpr size_t kHead = 2;  // sequences, tokens
+// Count, first position, logit rows, cancel slot, KV blocks, one more than the state slots read and written.
+constexpr size_t kSequenceColumns = 7;
 
 Status bad(const char* what) { return Status::error(Code::InvalidArgument, std::string("step: ") + what); }
 
@@ -26,9 +27,24 @@ void fill_rope_tables(const StepSequence& sequence, const float* inverse, size_t
 
 }  // namespace
 
+/// The slots of a sequence's state: one to read, unless it begins, and one to write that no other has to do
+/// with.
+Status Step::take_states(StepSequence& sequence, const int32_t* columns, std::vector<bool>& written,
+                         uint32_t num_state_slots) const {
+  const auto source = static_cast<uint32_t>(columns[0]), target = static_cast<uint32_t>(columns[1]);
+  if (num_state_slots == 0) return source + target == 0 ? Status{} : bad("state slots of a model without");
+  if (target == 0 || target > num_state_slots || source > num_state_slots) return bad("no such state slot");
+  if ((source == 0) != (sequence.first_position == 0)) return bad("no state to go on from, or one too many");
+  if (written[target - 1]) return bad("two sequences write one state slot");
+  written[target - 1] = true;
+  sequence.state_source = source == 0 ? 0 : source - 1;
+  sequence.state_target = target - 1;
+  return {};
+}
+
 Status Step::decode(const ModelSpec& spec, const int32_t* wire, size_t wire_size, const float* ropes,
                     size_t ropes_size, uint32_t max_tokens, uint32_t max_logit_rows, uint32_t num_kv_blocks,
-                    uint32_t num_cancel_slots) {
+                    uint32_t num_cancel_slots, uint32_t num_state_slots) {
   if (wire_size < kHead || wire[0] < 1 || wire[1] < 1) return bad("no sequences");
   const auto count = static_cast<size_t>(wire[0]);
   tokens = static_cast<uint32_t>(wire[1]);
@@ -38,6 +54,7 @@ Status Step::decode(const ModelSpec& spec, const int32_t* wire, size_t wire_size
   blocks.clear();
   logit_tokens.clear();
   const int32_t* row = wire + kHead;
+  std::vector<bool> written(num_state_slots);
   uint32_t first_token = 0;
   for (size_t s = 0; s < count; ++s, row += kSequenceColumns) {
     for (size_t c = 0; c < kSequenceColumns; ++c) {
@@ -56,10 +73,15 @@ Status Step::decode(const ModelSpec& spec, const int32_t* wire, size_t wire_size
     const uint64_t positions = uint64_t{sequence.first_position} + sequence.count;
     if (positions > uint64_t{sequence.num_blocks} * kKvBlockTokens)
       return bad("KV blocks do not cover the positions");
+    if (Status s = take_states(sequence, row + 5, written, num_state_slots); !s.ok()) return s;
     first_token += sequence.count;
     sequences.push_back(sequence);
   }
   if (first_token != tokens) return bad("token counts do not add up");
+  for (const StepSequence& sequence : sequences) {
+    if (num_state_slots > 0 && sequence.first_position > 0 && written[sequence.state_source])
+      return bad("a state slot is read and written");
+  }
   const int32_t* end = wire + wire_size;
   for (StepSequence& sequence : sequences) {
     sequence.first_block = static_cast<uint32_t>(blocks.size());

@@ -19,6 +19,8 @@ struct StepSequence {
   uint32_t cancel_slot = 0;
   uint32_t first_block = 0;  ///< index into Step::blocks
   uint32_t num_blocks = 0;
+  uint32_t state_source = 0;  ///< slot with the state before the first token; none at position 0
+  uint32_t state_target = 0;  ///< slot for the state after the last token; where the model has states
 };
 
 struct Step {
@@ -33,7 +35,11 @@ struct Step {
   /// holds per sequence and rope set the attention factor and rotary_dim / 2 inverse frequencies.
   Status decode(const ModelSpec& spec, const int32_t* wire, size_t wire_size, const float* ropes,
                 size_t ropes_size, uint32_t max_tokens, uint32_t max_logit_rows, uint32_t num_kv_blocks,
-                uint32_t num_cancel_slots);
+                uint32_t num_cancel_slots, uint32_t num_state_slots);
+
+ private:
+  Status take_states(StepSequence& sequence, const int32_t* columns, std::vector<bool>& written,
+                     uint32_t num_state_slots) const;
 };
 
 }  // namespace nearmoe

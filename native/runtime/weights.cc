@@ -5,7 +5,6 @@
 #include <string>
 
 namespace nearmoe {
-namespace {
 
 std::string describe(const LoadRow& row) {
   std::string text = role_name(row.role);
@@ -13,6 +12,8 @@ std::string describe(const LoadRow& row) {
   if (row.expert >= 0) text += ", expert " + std::to_string(row.expert);
   return text;
 }
+
+namespace {
 
 bool norms_complete(const LayerSpec& spec, const LayerWeights& layer) {
   const auto there = [](std::initializer_list<const std::vector<float>*> norms) {
@@ -25,15 +26,6 @@ bool norms_complete(const LayerSpec& spec, const LayerWeights& layer) {
 }
 
 }  // namespace
-
-/// Where a matrix goes: how it is cut and who owns the slices.
-struct WeightStore::SliceRequest {
-  SlicedMatrix* target;
-  std::vector<Range> ranges;
-  bool by_columns;
-  bool expert;          ///< owned by unit ranks from first_rank on, else by dense ranks
-  uint32_t first_rank;  ///< unit rank of slice 0
-};
 
 WeightStore::WeightStore(const ModelSpec& spec, const Topology& topology, uint32_t slice_cols)
     : spec_(spec), topology_(topology), slice_cols_(slice_cols == 0 ? 1 : slice_cols) {
@@ -89,6 +81,8 @@ std::vector<Range> WeightStore::latent_heads(uint32_t layer) const {
 }
 
 bool WeightStore::heads_aligned(uint32_t layer) const {
+  const RecurrentSpec& recurrent = spec_.layers[layer].recurrent;
+  if (recurrent.present()) return recurrent_aligned(recurrent);
   const AttentionSpec& attention = spec_.layers[layer].attention;
   if (attention.is_latent) {
     for (const Range heads : latent_heads(layer)) {
@@ -130,7 +124,9 @@ Status WeightStore::add_vector(const LoadRow& row, const SourceRows& src, int64_
   }
   out.resize(size);
   for (uint32_t i = 0; i < row.rows; ++i) src.read(i, 0, row.cols, out.data() + size_t{i} * row.cols);
-  for (const float value : out) {
+  for (float& value : out) {
+    if (row.transform == Transform::PlusOne) value += 1;
+    if (row.transform == Transform::NegativeExp) value = -std::exp(value);
     if (!std::isfinite(value))
       return Status::error(Code::WeightValue, describe(row) + " holds NaN or infinity", table_row);
   }
@@ -140,6 +136,8 @@ Status WeightStore::add_vector(const LoadRow& row, const SourceRows& src, int64_
 
 Status WeightStore::add_matrix(const LoadRow& row, const SourceRows& src, int64_t table_row,
                                const SliceRequest& request, std::vector<std::vector<PackTask>>& tasks) {
+  if (row.transform != Transform::None)
+    return Status::error(Code::InvalidArgument, describe(row) + ": no transform for matrices", table_row);
   if (request.target->present()) {
     return Status::error(Code::InvalidArgument, describe(row) + " was given twice", table_row);
   }
@@ -199,8 +197,8 @@ Status WeightStore::add(const LoadRow& row, const MappedFile& file, const Mapped
     return Status::error(Code::InvalidArgument, describe(row) + " lies beyond the end of its file",
                          table_row);
   }
-  SourceRows src{row.encoding,  row.dtype,     file.data() + row.offset, nullptr, row.row_pitch(),
-                 row.first_row, row.row_stride};
+  SourceRows src{row.encoding,    row.dtype,     file.data() + row.offset, nullptr,
+                 row.row_pitch(), row.first_row, row.row_stride,           row.row_block};
   if (row.encoding != Encoding::Plain) {
     const size_t needed = scale_bytes(row.encoding, row.tensor_rows, row.source_cols());
     const bool rows_fit = row.first_row + row.source_rows() <= row.tensor_rows;
@@ -307,6 +305,17 @@ Status WeightStore::add_layer_weight(const LoadRow& row, const SourceRows& src, 
     case Role::LatentDown:
     case Role::KeyUp:
     case Role::ValueUp:
+    case Role::OutputGate:
+    case Role::ConvKernel:
+    case Role::ConvGate:
+    case Role::ConvInput:
+    case Role::DeltaBeta:
+    case Role::DeltaDecay:
+    case Role::DeltaDecayRate:
+    case Role::DeltaDecayBias:
+    case Role::DeltaNorm:
+      if (spec_.layers[static_cast<size_t>(row.layer)].recurrent.present())
+        return add_recurrent_weight(row, src, table_row, tasks);
       if (attention.is_latent) return add_latent_weight(row, src, table_row, tasks);
       return add_attention_weight(row, src, table_row, tasks);
     default:
@@ -327,10 +336,15 @@ Status WeightStore::add_attention_weight(const LoadRow& row, const SourceRows& s
                                           : intermediate_ranges(attention.q_size(), topology_.dense_ranks);
     return add_matrix(row, src, table_row, {&layer.output, ranges, true, false, 0}, tasks);
   }
-  const uint32_t heads = row.role == Role::Query ? attention.num_heads : attention.num_kv_heads;
-  SlicedMatrix* target = row.role == Role::Query ? &layer.query
-                         : row.role == Role::Key ? &layer.key
-                                                 : &layer.value;
+  const bool of_queries = row.role == Role::Query || row.role == Role::OutputGate;
+  const uint32_t heads = of_queries ? attention.num_heads : attention.num_kv_heads;
+  SlicedMatrix* target = row.role == Role::Query        ? &layer.query
+                         : row.role == Role::OutputGate ? &layer.output_gate
+                         : row.role == Role::Key        ? &layer.key
+                         : row.role == Role::Value      ? &layer.value
+                                                        : nullptr;
+  if (target == nullptr)
+    return Status::error(Code::InvalidArgument, describe(row) + " in a layer of attention", table_row);
   if (Status s = check_shape(row, table_row, heads * attention.head_dim, hidden); !s.ok()) return s;
   return add_matrix(row, src, table_row, {target, head_rows(index, heads), false, false, 0}, tasks);
 }
@@ -440,6 +454,7 @@ Status WeightStore::complete_attention(uint32_t index) const {
                          std::string(what) + " of layer " + std::to_string(index) + " is missing");
   };
   if (!layer.query.present() || !layer.output.present()) return missing("an attention matrix");
+  if (attention.output_gate && !layer.output_gate.present()) return missing("outputGate");
   if (attention.is_latent) {
     const auto whole = [&](const std::vector<PackedMatrix>& heads) {
       return heads.size() == attention.num_heads &&
@@ -477,7 +492,9 @@ Status WeightStore::complete() {
     if (spec_.layers[i].output_scale && layer.layer_scale.empty()) return missing("layerScale" + where);
     if (ffn.router.expert_scale && layer.router_expert_scale.empty())
       return missing("routerExpertScale" + where);
-    if (Status s = complete_attention(static_cast<uint32_t>(i)); !s.ok()) return s;
+    const auto index = static_cast<uint32_t>(i);
+    const bool recurrent = spec_.layers[i].recurrent.present();
+    if (Status s = recurrent ? complete_recurrent(index) : complete_attention(index); !s.ok()) return s;
     auto whole = [](const GatedFfn& f) { return f.gate.present() && f.up.present() && f.down.present(); };
     if (ffn.dense_intermediate_size() > 0 && !whole(layer.dense))
       return missing("a feed-forward matrix" + where);

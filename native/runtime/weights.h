@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "arena.h"
@@ -56,7 +57,14 @@ struct LayerWeights {
   std::vector<float> shared_post_norm, expert_norm, expert_post_norm, router_norm;  ///< of branches
   std::vector<float> router_expert_scale;                                           ///< [experts]
   std::vector<float> layer_scale;                                                   ///< one value
-  std::vector<GatedFfn> experts;  ///< slices over the ranks of the expert's NDP group
+  SlicedMatrix output_gate;  ///< of attention's heads, of a delta net's values, of a convolution's output
+  SlicedMatrix conv_gate, conv_input;    ///< ShortConv
+  std::vector<float> conv_kernel;        ///< [width][channels]
+  SlicedMatrix delta_beta, delta_decay;  ///< [value heads][H]
+  std::vector<float> decay_rate;         ///< per value head, negative
+  std::vector<float> decay_bias;         ///< per value head
+  std::vector<float> delta_norm;         ///< [value_dim]
+  std::vector<GatedFfn> experts;         ///< slices over the ranks of the expert's NDP group
 };
 
 struct ModelWeights {
@@ -85,6 +93,10 @@ struct Topology {
   uint32_t max_group_ranks() const { return group_ranks(0); }
 };
 
+/// What becomes of a vector's values while they are loaded. Order = number in the load table.
+enum class Transform : uint8_t { None, PlusOne, NegativeExp };
+inline constexpr uint32_t kNumTransforms = 3;
+
 /// One row of the load table: where a weight lies in a file and what it is.
 struct LoadRow {
   Role role;
@@ -95,7 +107,7 @@ struct LoadRow {
   DType dtype;
   uint32_t rows;
   uint32_t cols;
-  uint32_t row_stride = 1;  ///< source rows from one row to the next
+  uint32_t row_stride = 1;  ///< source rows from the beginning of one run of rows to the next
   Encoding encoding = Encoding::Plain;
   uint32_t first_row = 0;    ///< of the tensor; `offset` is that row's
   uint32_t tensor_rows = 0;  ///< of the whole tensor, where the encoding has scales
@@ -104,10 +116,15 @@ struct LoadRow {
   bool transposed = false;              ///< the source is [cols][rows]
   uint32_t source_width = 0;            ///< transposed: values of a whole source row, where some are others'
   std::optional<DType> quantised = {};  ///< what the matrix is quantised to while it is packed
+  uint32_t row_block = 1;               ///< neighbouring source rows of a run
+  Transform transform = Transform::None;
 
   DType held() const { return quantised.value_or(dtype); }
   uint32_t source_cols() const { return transposed ? rows : cols; }
-  size_t source_rows() const { return transposed ? cols : size_t{rows - 1} * row_stride + 1; }
+  size_t source_rows() const {
+    if (transposed) return cols;
+    return size_t{rows - 1} / row_block * row_stride + (rows - 1) % row_block + 1;
+  }
   /// Values from one source row to the next.
   uint32_t row_pitch() const { return source_width > 0 ? source_width : source_cols(); }
   /// Bytes from `offset` on that the row of the table covers, without scales.
@@ -116,6 +133,9 @@ struct LoadRow {
            stored_row_bytes(encoding, dtype, source_cols());
   }
 };
+
+/// A weight as messages name it.
+std::string describe(const LoadRow& row);
 
 class WeightStore {
  public:
@@ -142,10 +162,13 @@ class WeightStore {
 
   const ModelWeights& weights() const { return weights_; }
   const Topology& topology() const { return topology_; }
-  /// True where q/k/v/output are cut at whole KV heads, so that a rank's attention needs only its own rows.
+  /// True where q/k/v/output are cut at whole KV heads (of a delta net: key heads with their value heads), so
+  /// that a rank's attention needs only its own rows.
   bool heads_aligned(uint32_t layer) const;
   /// Query heads of each dense rank (latent attention).
   std::vector<Range> latent_heads(uint32_t layer) const;
+  /// Value heads of each dense rank (delta net).
+  std::vector<Range> value_heads(uint32_t layer) const;
   /// KV heads [begin, end) of a dense rank.
   Range kv_heads(uint32_t layer, uint32_t rank) const;
 
@@ -158,7 +181,14 @@ class WeightStore {
   void release_dense() { dense_arena_.reset(); }
 
  private:
-  struct SliceRequest;
+  /// Where a matrix goes: how it is cut and who owns the slices.
+  struct SliceRequest {
+    SlicedMatrix* target;
+    std::vector<Range> ranges;
+    bool by_columns;
+    bool expert;          ///< owned by unit ranks from first_rank on, else by dense ranks
+    uint32_t first_rank;  ///< unit rank of slice 0
+  };
   Status add_vector(const LoadRow& row, const SourceRows& src, int64_t table_row, std::vector<float>& out,
                     size_t size);
   Status add_matrix(const LoadRow& row, const SourceRows& src, int64_t table_row, const SliceRequest& request,
@@ -171,7 +201,13 @@ class WeightStore {
                               std::vector<std::vector<PackTask>>& tasks);
   Status add_latent_weight(const LoadRow& row, const SourceRows& src, int64_t table_row,
                            std::vector<std::vector<PackTask>>& tasks);
+  Status add_recurrent_weight(const LoadRow& row, const SourceRows& src, int64_t table_row,
+                              std::vector<std::vector<PackTask>>& tasks);
+  Status add_delta_matrix(const LoadRow& row, const SourceRows& src, int64_t table_row,
+                          std::vector<std::vector<PackTask>>& tasks);
+  bool recurrent_aligned(const RecurrentSpec& spec) const;
   Status complete_attention(uint32_t layer) const;
+  Status complete_recurrent(uint32_t layer) const;
   Status add_ffn_weight(const LoadRow& row, const SourceRows& src, int64_t table_row,
                         std::vector<std::vector<PackTask>>& tasks);
   std::vector<Range> intermediate_ranges(uint32_t size, uint32_t parts) const;

@@ -130,7 +130,8 @@ async function addNative() {
       filter: args.quick && model !== arm[0] ? `${model.isas.at(-1)} ` : '',
     });
   }
-  addProgram('runtime_test', 'max', [path.join(build, 'runtime_test')]);
+  for (const program of ['runtime_test', 'state_test'])
+    addProgram(program, 'max', [path.join(build, program)]);
   if (args.quick) return;
   addProgram('runtime_test', 'cortex-a72', [path.join(build, 'runtime_test')]);
   const gpu = path.join(build, 'kernels/cuda/gpu_kernels_test');

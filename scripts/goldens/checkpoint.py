@@ -17,7 +17,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 # model types whose transformers 4 config class said num_experts; the others said num_local_experts
-NUM_EXPERTS_KEY = {"qwen3_moe": "num_experts", "qwen2_moe": "num_experts", "olmoe": "num_experts"}
+NUM_EXPERTS_KEY = {
+    name: "num_experts"
+    for name in ("qwen3_moe", "qwen2_moe", "olmoe", "qwen3_next", "qwen3_5_moe_text", "lfm2_moe")
+}
 
 
 def fill(model: torch.nn.Module, seed: int, options: dict) -> None:
@@ -25,14 +28,20 @@ def fill(model: torch.nn.Module, seed: int, options: dict) -> None:
     generator = torch.Generator().manual_seed(seed)
     for name, p in model.named_parameters():
         noise = torch.randn(p.shape, generator=generator)
-        if p.ndim == 1:
+        if name.endswith("A_log"):
+            value = 0.5 * noise
+        elif "conv" in name and p.ndim == 3:
+            value = 0.8 * noise
+        elif p.ndim == 1 and is_around_zero(model, name):
+            value = 0.2 * noise
+        elif p.ndim == 1:
             near_one = ("norm" in name and name.endswith("weight")) or name.endswith("scale")
             value = 1 + 0.2 * noise if near_one else 0.3 * noise
         elif "embed_tokens" in name:
             value = options.get("embedding_std", 0.4) * noise
         else:
             gain, fan_in = 1.2, p.shape[-1]
-            if name.endswith(("mlp.gate.weight", "router.weight")):
+            if name.endswith(("mlp.gate.weight", "router.weight", "feed_forward.gate.weight")):
                 gain = 3.0 * options.get("router_gain", 1.0)
             elif name.endswith("router.proj.weight"):
                 # The router's input is divided by this root.
@@ -48,7 +57,7 @@ def fill(model: torch.nn.Module, seed: int, options: dict) -> None:
             p.copy_(value)
     for name, buffer in model.named_buffers():
         # Large enough to change who is chosen.
-        if name.endswith("e_score_correction_bias"):
+        if name.endswith(("e_score_correction_bias", "expert_bias")):
             buffer.copy_(0.2 * torch.randn(buffer.shape, generator=generator))
         if name.endswith("layer_scalar"):
             buffer.copy_(1 + 0.2 * torch.randn(buffer.shape, generator=generator))
@@ -57,6 +66,11 @@ def fill(model: torch.nn.Module, seed: int, options: dict) -> None:
 def auto_class(config) -> type:
     """Models of text and images have another loader."""
     return AutoModelForCausalLM if config.get_text_config() is config else AutoModelForImageTextToText
+
+
+def is_around_zero(model: torch.nn.Module, name: str) -> bool:
+    """Whether a norm adds one to its weight."""
+    return type(model.get_submodule(name.rpartition(".")[0])).__name__ in ("Qwen3NextRMSNorm", "Qwen3_5MoeRMSNorm")
 
 
 def build_model(fixture: Fixture, seed: int) -> torch.nn.Module:

@@ -250,6 +250,51 @@ GEMMA4 = {
     },
 }
 TINY_VISION = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+QWEN3_NEXT = {
+    **BASE,
+    "num_hidden_layers": 4,
+    "head_dim": 24,
+    "num_experts": 8,
+    "num_experts_per_tok": 3,
+    "moe_intermediate_size": 20,
+    "shared_expert_intermediate_size": 28,
+    "intermediate_size": 52,
+    "norm_topk_prob": True,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 6,
+    "linear_key_head_dim": 12,
+    "linear_value_head_dim": 10,
+    "linear_conv_kernel_dim": 4,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention", "linear_attention"],
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
+}
+QWEN35 = {
+    **{key: value for key, value in QWEN3_NEXT.items() if key not in ("norm_topk_prob", "intermediate_size")},
+    "linear_num_key_heads": 3,
+    "linear_num_value_heads": 6,
+    "linear_value_head_dim": 20,
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 0.25,
+        "mrope_section": [1, 1, 1],
+        "mrope_interleaved": True,
+    },
+}
+LFM2 = {
+    **BASE,
+    "num_hidden_layers": 4,
+    "num_experts": 8,
+    "num_experts_per_tok": 3,
+    "moe_intermediate_size": 20,
+    "intermediate_size": 52,
+    "num_dense_layers": 1,
+    "conv_L_cache": 3,
+    "routed_scaling_factor": 1.5,
+    "layer_types": ["conv", "conv", "full_attention", "conv"],
+    "tie_word_embeddings": True,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+}
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2}
 SMALL_QWEN3 = {**QWEN3, **SMALL, "num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 12}
 SMALL_QWEN2 = {
@@ -344,6 +389,24 @@ FIXTURES = [
         GPT_OSS,
         "attention sinks, a sliding window on every other layer, YaRN without truncation, biases everywhere, clamped SwiGLU, experts in MXFP4 as published",
         {"mxfp4": True},
+    ),
+    base(
+        "qwen3_next",
+        {**QWEN3_NEXT, "mlp_only_layers": [2]},
+        "gated delta nets (three value heads to a key head) with a gated attention layer between, heads rotated to a quarter, norms stored around zero, shared expert with sigmoid gate, layer 2 dense",
+        {"solver": True},
+    ),
+    base(
+        "qwen3_5_moe_text",
+        QWEN35,
+        "gated delta nets with separate projections, interleaved sections of rotary positions, gated attention, shared expert",
+        {"solver": True},
+    ),
+    base(
+        "lfm2_moe",
+        LFM2,
+        "short convolutions with an attention layer between, sigmoid routing with selection bias, weights x 1.5, layer 0 dense, tied embeddings",
+        {"embedding_std": 0.2},
     ),
     Fixture(
         "llama4",

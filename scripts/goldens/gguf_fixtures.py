@@ -121,7 +121,7 @@ MODELS = [
 
 GOLDENS = (
     "qwen3_moe qwen2_moe mixtral olmoe phimoe granitemoe glm4_moe ernie4_5_moe minimax_m2 deepseek_v2 deepseek_v3"
-    " glm4_moe_lite gpt_oss llama4 gemma4"
+    " glm4_moe_lite gpt_oss llama4 gemma4 qwen3_next qwen3_5_moe_text lfm2_moe"
 ).split()
 
 TYPES = "F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4".split()

@@ -31,6 +31,9 @@ ARCHITECTURES = {
     "gpt_oss": gguf.MODEL_ARCH.GPT_OSS,
     "llama4_text": gguf.MODEL_ARCH.LLAMA4,
     "gemma4_text": gguf.MODEL_ARCH.GEMMA4,
+    "qwen3_next": gguf.MODEL_ARCH.QWEN3NEXT,
+    "qwen3_5_moe_text": gguf.MODEL_ARCH.QWEN35MOE,
+    "lfm2_moe": gguf.MODEL_ARCH.LFM2MOE,
 }
 # Their converters reorder q and k so that the two values of a rotated pair lie side by side.
 REORDERED = {"mixtral", "granitemoe"}
@@ -68,8 +71,36 @@ LAYER_NAMES = {
     "self_attn.kv_a_layernorm": "attn_kv_a_norm",
     "self_attn.sinks": "attn_sinks.weight",
     "mlp.router": "ffn_gate_inp",
+    "linear_attn.in_proj_ba": "ssm_ba",
+    "linear_attn.in_proj_qkv": "attn_qkv",
+    "linear_attn.in_proj_z": "attn_gate",
+    "linear_attn.in_proj_b": "ssm_beta",
+    "linear_attn.in_proj_a": "ssm_alpha",
+    "linear_attn.conv1d": "ssm_conv1d",
+    "linear_attn.norm": "ssm_norm",
+    "linear_attn.out_proj": "ssm_out",
+    "operator_norm": "attn_norm",
+    "ffn_norm": "ffn_norm",
+    "self_attn.q_layernorm": "attn_q_norm",
+    "self_attn.k_layernorm": "attn_k_norm",
+    "self_attn.out_proj": "attn_output",
+    "conv.conv": "shortconv.conv",
+    "conv.in_proj": "shortconv.in_proj",
+    "conv.out_proj": "shortconv.out_proj",
+    "feed_forward.gate": "ffn_gate_inp",
+    "feed_forward.w1": "ffn_gate",
+    "feed_forward.w3": "ffn_up",
+    "feed_forward.w2": "ffn_down",
+    "feed_forward.expert_bias": "exp_probs_b.bias",
+    "linear_attn.A_log": "ssm_a",
+    "linear_attn.dt_bias": "ssm_dt.bias",
 }
-TOP_NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+TOP_NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "model.embedding_norm": "token_embd_norm",
+}
 EXPERT_NAMES = {"gate_proj": "gate", "w1": "gate", "up_proj": "up", "w3": "up", "down_proj": "down", "w2": "down"}
 
 
@@ -82,8 +113,15 @@ def renamed(config, tensors):
     """GGUF names and arrays, experts merged, q and k reordered where the family's converter does it."""
     experts = {}
     for name, value in sorted(tensors.items()):
+        if config["model_type"] in HYBRIDS:
+            value = delta_values(config, name, value)
+        if "conv.conv" in name:
+            value = value.squeeze(1)
         base, kind = name.rsplit(".", 1)
-        if name.endswith(("e_score_correction_bias", ".sinks")):
+        if name.endswith("in_proj_qkvz.weight"):
+            yield from split_by_key_head(config, name.split(".")[2], value)
+            continue
+        if name.endswith(("e_score_correction_bias", ".sinks", "expert_bias", ".A_log", ".dt_bias")):
             layer, rest = name.removeprefix("model.layers.").split(".", 1)
             yield f"blk.{layer}.{LAYER_NAMES[rest]}", value.reshape(-1)
             continue
@@ -97,7 +135,7 @@ def renamed(config, tensors):
         if rest == "mlp.experts":
             yield from gpt_oss_experts(layer, kind, value)
             continue
-        if rest == "post_attention_layernorm" and config["model_type"] in ("glm4_moe", "gpt_oss"):
+        if rest == "post_attention_layernorm" and config["model_type"] in ("glm4_moe", "gpt_oss", *HYBRIDS):
             yield f"blk.{layer}.post_attention_norm.{kind}", value
             continue
         if ".experts." in rest:
@@ -117,6 +155,46 @@ def renamed(config, tensors):
         yield f"blk.{layer}.{LAYER_NAMES[rest]}.{kind}", value
     for (layer, matrix), parts in sorted(experts.items()):
         yield f"blk.{layer}.ffn_{matrix}_exps.weight", np.stack([parts[i] for i in range(len(parts))])
+
+
+HYBRIDS = ("qwen3_next", "qwen3_5_moe_text")
+
+
+def delta_values(config, name, value):
+    """Decay rates and norm weights as they are meant, kernels as matrices, and Qwen3.5's value heads in turn: the first
+    of every key head, then the second of every key head."""
+    if name.endswith("A_log"):
+        value = -np.exp(value)
+    elif name.endswith("norm.weight") and not name.endswith("linear_attn.norm.weight"):
+        value = value + 1
+    elif "conv1d" in name:
+        value = value.reshape(value.shape[0], -1)
+    if config["model_type"] == "qwen3_next" or "linear_attn." not in name:
+        return value
+    keys, heads, width = (config[f"linear_{key}"] for key in ("num_key_heads", "num_value_heads", "value_head_dim"))
+    in_turn = np.arange(heads).reshape(keys, heads // keys).T.reshape(-1)
+    rows = (in_turn[:, None] * width + np.arange(width)).reshape(-1)
+    if name.endswith(("in_proj_b.weight", "in_proj_a.weight", "A_log", "dt_bias")):
+        return value[in_turn]
+    if name.endswith("in_proj_z.weight"):
+        return value[rows]
+    if name.endswith("out_proj.weight"):
+        return np.ascontiguousarray(value[:, rows])
+    if name.endswith(("in_proj_qkv.weight", "conv1d.weight")):
+        others = 2 * keys * config["linear_key_head_dim"]
+        return np.concatenate([value[:others], value[others:][rows]])
+    return value
+
+
+def split_by_key_head(config, layer, value):
+    """Queries of all heads, then keys, then values; the gates in a tensor of their own."""
+    keys, heads = config["linear_num_key_heads"], config["linear_num_value_heads"]
+    key_width, value_width = config["linear_key_head_dim"], heads // keys * config["linear_value_head_dim"]
+    groups = value.reshape(keys, 2 * key_width + 2 * value_width, -1)
+    ends = [key_width, 2 * key_width, 2 * key_width + value_width]
+    q, k, v, z = (part.reshape(-1, value.shape[-1]) for part in np.split(groups, ends, axis=1))
+    yield f"blk.{layer}.attn_qkv.weight", np.concatenate([q, k, v])
+    yield f"blk.{layer}.attn_gate.weight", np.ascontiguousarray(z)
 
 
 def latent_projections(config, layer, value):
@@ -187,6 +265,20 @@ def add_new_parameters(writer, config, rope):
     if kind == "gpt_oss":
         writer.add_expert_feed_forward_length(config["intermediate_size"])
         writer.add_sliding_window(config["sliding_window"])
+    if kind in HYBRIDS:
+        writer.add_ssm_conv_kernel(config["linear_conv_kernel_dim"])
+        writer.add_ssm_state_size(config["linear_key_head_dim"])
+        writer.add_ssm_group_count(config["linear_num_key_heads"])
+        writer.add_ssm_time_step_rank(config["linear_num_value_heads"])
+        writer.add_ssm_inner_size(config["linear_value_head_dim"] * config["linear_num_value_heads"])
+        writer.add_full_attention_interval(config.get("full_attention_interval", 4))
+    if kind == "qwen3_5_moe_text":
+        writer.add_rope_dimension_sections([*rope["mrope_section"], 0])
+    if kind == "lfm2_moe":
+        writer.add_leading_dense_block_count(config["num_dense_layers"])
+        writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+        writer.add_expert_weights_scale(config["routed_scaling_factor"])
+        writer.add_shortconv_l_cache(config["conv_L_cache"])
     if "kv_lora_rank" in config:
         rank, rope_dim = config["kv_lora_rank"], config["qk_rope_head_dim"]
         if config.get("q_lora_rank"):
@@ -206,10 +298,14 @@ def add_parameters(writer, config, rope):
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
+    if "intermediate_size" in config:
+        writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(heads)
-    writer.add_head_count_kv(1 if "kv_lora_rank" in config else config.get("num_key_value_heads") or heads)
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    kv_heads = 1 if "kv_lora_rank" in config else config.get("num_key_value_heads") or heads
+    if "conv" in config.get("layer_types", []):
+        kv_heads = [0 if kind == "conv" else kv_heads for kind in config["layer_types"]]
+    writer.add_head_count_kv(kv_heads)
+    writer.add_layer_norm_rms_eps(config.get("rms_norm_eps") or config["norm_eps"])
     count_keys = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
     writer.add_expert_count(next(config[key] for key in count_keys if config.get(key)))
     writer.add_expert_used_count(config.get("num_experts_per_tok") or config["moe_k"])
@@ -334,8 +430,9 @@ def convert(folder, out, type_name="f32", tokenizer=None, pre="qwen2", chat_temp
         is_output = name == "output.weight" and output_type is not None
         wanted = gguf.GGMLQuantizationType[(output_type if is_output else type_name).upper()]
         block = gguf.GGML_QUANT_SIZES[wanted][0]
-        # Vectors and routers stay in float32, as converters keep them.
-        if value.ndim == 1 or name.endswith(".bias") or "ffn_gate_inp" in name or value.shape[-1] % block != 0:
+        # Vectors, convolutions and routers stay in float32, as converters keep them.
+        is_small = value.ndim == 1 or any(part in name for part in (".bias", "conv1d", "shortconv.conv", "ffn_gate_inp"))
+        if is_small or value.shape[-1] % block != 0:
             writer.add_tensor(name, value)
         else:
             writer.add_tensor(name, gguf.quants.quantize(value, wanted), raw_dtype=wanted)

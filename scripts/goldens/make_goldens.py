@@ -180,7 +180,10 @@ def make(fixture: Fixture, tokenizer: Tokenizer) -> str:
     # transformers computes with float8 on GPUs only; its values here are those that the file was made from.
     for config_file in () if fixture.options.get("fp8") else ("config.json", "config.v4.json"):
         again = greedy(reload(folder, config_file), results[1]["ids"], 2)[1]
-        if not torch.equal(again, results[1]["rows"][:2]):
+        # The triangular solver of the chunked delta rule adds up in an order that hangs on where its memory lies.
+        first = results[1]["rows"][:2]
+        allowed = 1e-5 * first.abs().max() if fixture.options.get("solver") else 0.0
+        if (again - first).abs().max() > allowed:
             raise RuntimeError(f"{fixture.name}: the saved checkpoint with {config_file} gives other logits")
     size = sum(f.stat().st_size for f in folder.iterdir())
     gap, router = min(r["gap"] for r in results), min(r["router_gap"] for r in results)

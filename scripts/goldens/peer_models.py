@@ -124,6 +124,30 @@ MODELS |= {
         },
     ),
 }
+DELTA = dict(
+    num_hidden_layers=4,
+    head_dim=64,
+    moe_intermediate_size=64,
+    shared_expert_intermediate_size=64,
+    num_experts=8,
+    linear_num_key_heads=2,
+    linear_num_value_heads=4,
+    linear_key_head_dim=32,
+    linear_value_head_dim=32,
+)
+QUARTER = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25}
+MODELS |= {
+    "qwen3_next": dict(**DELTA, rope_parameters=QUARTER),
+    "qwen3_5_moe_text": dict(**DELTA, rope_parameters={**QUARTER, "mrope_section": [4, 2, 2]}),
+    "lfm2_moe": dict(
+        num_hidden_layers=4,
+        layer_types=["conv", "conv", "full_attention", "conv"],
+        num_dense_layers=1,
+        num_experts=8,
+        moe_intermediate_size=64,
+        tie_word_embeddings=True,
+    ),
+}
 PROMPT_LENGTHS = (2, 9, 60)
 GENERATED = 24
 STEPS = 300

@@ -21,6 +21,11 @@ const ATTENTION: ReadonlySet<WeightRole> = new Set([
   'latentDown',
   'keyUp',
   'valueUp',
+  'outputGate',
+  'convGate',
+  'convInput',
+  'deltaBeta',
+  'deltaDecay',
 ]);
 const SHARED: ReadonlySet<WeightRole> = new Set(['sharedGate', 'sharedUp', 'sharedDown']);
 const EXPERT: ReadonlySet<WeightRole> = new Set(['expertGate', 'expertUp', 'expertDown']);

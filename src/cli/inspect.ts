@@ -80,6 +80,14 @@ function weightLines(facts: ModelFacts): string[] {
       'per token',
       `${formatBytes(facts.readBytesPerToken)} of weights read, ${formatBytes(facts.kvBytesPerToken)} of KV cache (16-bit)`,
     ),
+    ...(facts.stateBytesPerSequence > 0
+      ? [
+          row(
+            'a sequence',
+            `${formatBytes(facts.stateBytesPerSequence)} of states (32-bit), whatever its length`,
+          ),
+        ]
+      : []),
   ];
 }
 

@@ -32,6 +32,10 @@ export type StepSequence = {
   firstPosition: number;
   /** KV blocks of the sequence in order, covering firstPosition + tokenIds.length positions. */
   blockIds: readonly number[];
+  /** Where layers have states: the slot with the state before these tokens, none at the beginning of the sequence. */
+  stateSource?: number;
+  /** Where layers have states: the slot that gets the state after these tokens; another one. */
+  stateTarget?: number;
   /** How many of the last tokens need logits: 0 (a prefill chunk that is not the last), 1, or more. */
   logitRows: number;
   /** Index into the cancel flags. */

@@ -43,8 +43,15 @@ export interface LoadableDevice extends Device {
   arenas(): ArenaAccess;
   /** All weights are in; bytes held by place. Throws DeviceError (ERR_WEIGHT_MISSING in its message). */
   finishLoad(): { denseBytes: number; expertBytes: number; expertSlabBytes: number };
-  /** Memory for the KV cache and, with a GPU lane, VRAM slots. Call once, after finishLoad. Returns KV bytes. */
-  allocate(kvBlocks: number, expertSlots: number): number;
+  /**
+   * Memory for the KV cache, for `stateSlots` states (0 where the model has none) and, with a GPU lane, VRAM slots. Call
+   * once, after finishLoad.
+   */
+  allocate(
+    kvBlocks: number,
+    expertSlots: number,
+    stateSlots: number,
+  ): { kvBytes: number; stateBytes: number };
   /** Ends what there is and begins again with other options: nothing is loaded then. */
   restart(options: NativeDeviceOptions): void;
   /** Microseconds per expert with `tokens` tokens, on the GPU lane or on its NDP group (with a GPU lane only). */
@@ -130,13 +137,14 @@ class HostDevice implements LoadableDevice {
     return { denseBytes, expertBytes, expertSlabBytes };
   }
 
-  allocate(kvBlocks: number, expertSlots: number): number {
+  allocate(kvBlocks: number, expertSlots: number, stateSlots: number) {
     const native = this.#live();
     return asDeviceError(() => {
       const kvBytes = native.allocateKv(kvBlocks);
+      const stateBytes = stateSlots > 0 ? native.allocateStates(stateSlots) : 0;
       const slots = this.#options.gpu === 'off' ? 0 : native.allocateExpertSlots(expertSlots);
       this.#info = { ...this.#info, expertSlots: slots };
-      return kvBytes;
+      return { kvBytes, stateBytes };
     });
   }
 

@@ -7,8 +7,8 @@ import type { LayerAssignment, StepBatch } from './device.js';
 
 /** sequences, tokens */
 const STEP_HEAD = 2;
-/** tokens, first position, logit rows, cancel slot, KV blocks */
-const SEQUENCE_COLUMNS = 5;
+/** tokens, first position, logit rows, cancel slot, KV blocks, one more than the state slots read and written */
+const SEQUENCE_COLUMNS = 7;
 const PLAN_HEAD = 2;
 
 /** Grows on demand and is used again, so that a decode step allocates nothing. */
@@ -51,6 +51,8 @@ export class StepEncoder {
       out[row++] = sequence.logitRows;
       out[row++] = sequence.cancelSlot;
       out[row++] = sequence.blockIds.length;
+      out[row++] = 1 + (sequence.stateSource ?? -1);
+      out[row++] = 1 + (sequence.stateTarget ?? -1);
       for (const id of sequence.blockIds) out[block++] = id;
       out.set(sequence.tokenIds, token);
       token += sequence.tokenIds.length;

@@ -4,24 +4,14 @@
  * youngest sequence gives its own back and is computed anew later (preemption by recomputation; results do not
  * change, see docs/architecture.md). Called by the engine between steps; never touches a device.
  */
-import { blocksFor, type KvBlocks } from './kv-blocks.js';
-import { PrefixReuse } from './prefix-reuse.js';
+import { blocksFor, KvBlocks } from './kv-blocks.js';
 import type { Sequence } from './sequence.js';
+import { SequenceCache, type SequenceCacheLimits } from './sequence-cache.js';
 
 /** `count` tokens of the sequence from `sequence.computed` on. */
 export type StepEntry = { sequence: Sequence; count: number };
 
-export type BatchLimits = {
-  maxBatchTokens: number;
-  maxSequences: number;
-  /**
-   * Computes an answer anew token by token, as it was computed at first: for models whose rotary frequencies change
-   * with the length, where a chunk of it would be rotated otherwise.
-   */
-  recomputeByToken: boolean;
-  /** Sequences take over KV blocks that others computed for the same beginning. */
-  prefixCache: boolean;
-};
+export type BatchLimits = SequenceCacheLimits & { maxBatchTokens: number; maxSequences: number };
 
 /** Rows of logits that a step may need: one for each sequence, or a chunk of a prompt whose tokens are scored. */
 export function maxLogitRows({
@@ -35,15 +25,16 @@ const SCORED_CHUNK = 32;
 export class Batcher {
   #limits: BatchLimits;
   #blocks: KvBlocks;
-  #prefixes: PrefixReuse;
+  #cache: SequenceCache;
   #waiting: Sequence[] = [];
   /** In order of admission. */
   #running: Sequence[] = [];
 
-  constructor(limits: BatchLimits, blocks: KvBlocks) {
+  /** `states`: slots for the states of sequences, at least two for each that runs; none where the model has none. */
+  constructor(limits: BatchLimits, blocks: KvBlocks, states = new KvBlocks(0)) {
     this.#limits = limits;
     this.#blocks = blocks;
-    this.#prefixes = new PrefixReuse(blocks, limits.prefixCache);
+    this.#cache = new SequenceCache(blocks, states, limits);
   }
 
   get counts() {
@@ -58,7 +49,7 @@ export class Batcher {
   remove(sequence: Sequence): void {
     this.#waiting = this.#waiting.filter((other) => other !== sequence);
     this.#running = this.#running.filter((other) => other !== sequence);
-    this.#blocks.release(sequence.blockIds);
+    this.#cache.release(sequence);
   }
 
   /** The next step, empty where nothing can be computed. Sequences advance by `advance`, once it is done. */
@@ -71,7 +62,7 @@ export class Batcher {
     let spareRows = maxLogitRows(this.#limits) - ready.length;
     const take = (sequence: Sequence, most: number) => {
       const isScored = sequence.scored < sequence.promptLength;
-      const count = Math.min(most, budget, isScored ? 1 + spareRows : Infinity);
+      const count = this.#cache.chunk(sequence, Math.min(most, budget, isScored ? 1 + spareRows : Infinity));
       if (count === 0 || !this.#reserve(sequence, count, entries)) return;
       entries.push({ sequence, count });
       budget -= count;
@@ -79,29 +70,23 @@ export class Batcher {
     };
     for (const sequence of ready) if (sequence.pending === 1) take(sequence, 1);
     const prefilling = ready.filter((sequence) => sequence.pending > 1 && this.#running.includes(sequence));
-    const prefills = this.#prefixes.independent(prefilling);
+    const prefills = this.#cache.independent(prefilling);
     // What is left goes to the prefills in equal shares, so that a long prompt does not hold up a short one.
     prefills.forEach((sequence, index) => {
-      take(sequence, Math.min(this.#chunk(sequence), Math.ceil(budget / (prefills.length - index))));
+      take(sequence, Math.ceil(budget / (prefills.length - index)));
     });
     return entries;
   }
 
-  /** Tokens of the sequence that one step may compute. */
-  #chunk({ computed, promptLength, pending }: Sequence): number {
-    if (!this.#limits.recomputeByToken) return pending;
-    return computed < promptLength ? Math.min(pending, promptLength - computed) : 1;
-  }
-
   /** The step was computed: its tokens are in the KV cache now. */
   advance(entries: readonly StepEntry[]): void {
-    for (const { sequence, count } of entries) this.#prefixes.advance(sequence, count);
+    for (const { sequence, count } of entries) this.#cache.advance(sequence, count);
   }
 
   /** The KV cache was lost: every sequence is computed anew, in the order in which they came. */
   recomputeAll(): void {
     for (const sequence of this.#running.slice().reverse()) this.#preempt(sequence);
-    this.#blocks.forget();
+    this.#cache.forget();
   }
 
   /** Lets waiting sequences in, in order. Those whose reader lags neither count nor keep their blocks from others. */
@@ -109,10 +94,10 @@ export class Batcher {
     while (this.#running.filter(isReady).length < this.#limits.maxSequences) {
       const sequence = this.#waiting.find(isReady);
       if (sequence === undefined) return;
-      this.#prefixes.adopt(sequence);
+      this.#cache.adopt(sequence);
       // All of its tokens must fit beside the others, or admission would only lead to preemption.
       if (!this.#makeRoom(blocksFor(sequence.length) - sequence.blockIds.length)) {
-        this.#giveBack(sequence);
+        this.#cache.release(sequence);
         return;
       }
       this.#waiting.splice(this.#waiting.indexOf(sequence), 1);
@@ -135,8 +120,7 @@ export class Batcher {
   /** Blocks for `count` more tokens; takes them from younger sequences where none are free. */
   #reserve(sequence: Sequence, count: number, entries: readonly StepEntry[]): boolean {
     if (!this.#running.includes(sequence)) return false;
-    const needed = blocksFor(sequence.computed + count);
-    while (!this.#blocks.grow(sequence.blockIds, needed)) {
+    while (!this.#cache.grow(sequence, sequence.computed + count)) {
       const victim = this.#victim(sequence, entries);
       if (victim === undefined) return false;
       this.#preempt(victim);
@@ -157,13 +141,8 @@ export class Batcher {
 
   #preempt(sequence: Sequence): void {
     this.#running = this.#running.filter((other) => other !== sequence);
-    this.#giveBack(sequence);
+    this.#cache.release(sequence);
     this.#waiting.unshift(sequence);
-  }
-
-  #giveBack(sequence: Sequence): void {
-    this.#blocks.release(sequence.blockIds);
-    sequence.computed = 0;
   }
 }
 

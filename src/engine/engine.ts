@@ -30,6 +30,8 @@ export type EngineParts = {
   topK: number;
   maxContext: number;
   kvBlocks: number;
+  /** Slots for states; left out where the model has none. */
+  stateSlots?: number;
   limits: BatchLimits;
   eosIds: ReadonlySet<number>;
   /** Sampling of the model's generation_config.json. */
@@ -66,7 +68,7 @@ export class Engine {
     this.#parts = parts;
     this.#events = events;
     this.#blocks = new KvBlocks(parts.kvBlocks);
-    this.#batcher = new Batcher(parts.limits, this.#blocks);
+    this.#batcher = new Batcher(parts.limits, this.#blocks, new KvBlocks(parts.stateSlots ?? 0));
   }
 
   /** Unfinished requests. */

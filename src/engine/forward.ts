@@ -98,6 +98,8 @@ export class Forward {
       tokenIds: sequence.tokens(sequence.computed, end),
       firstPosition: sequence.computed,
       blockIds: sequence.blockIds,
+      stateSource: sequence.states[0],
+      stateTarget: sequence.nextStates[0],
       logitRows: sequence.logitRows(count),
       cancelSlot: sequence.cancelSlot,
       ropes: this.#ropes.map((rope) => rope.at(sequence.ropeLength(count))),

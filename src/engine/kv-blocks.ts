@@ -60,6 +60,20 @@ export class KvBlocks {
     this.#keyOfBlock.set(block, key);
   }
 
+  /** Whether a block is published under `key`. */
+  has(key: string): boolean {
+    return this.#blockOfKey.has(key);
+  }
+
+  /** Nobody finds the block under `key` any more. */
+  withdraw(key: string): void {
+    const block = this.#blockOfKey.get(key);
+    if (block === undefined) return;
+    this.#blockOfKey.delete(key);
+    this.#keyOfBlock.delete(block);
+    if (this.#idle.delete(block)) this.#free.push(block);
+  }
+
   /** The block published under `key`, with one more user; undefined where there is none. */
   acquire(key: string): number | undefined {
     const block = this.#blockOfKey.get(key);

@@ -5,7 +5,7 @@
 import { LOAD_COLUMNS, type NativeDevice } from '../binding.js';
 import { AbortedError, ModelFormatError } from '../errors.js';
 import { dtypeNumber, storedBytes } from '../model/dtypes.js';
-import { WEIGHT_ROLES, type WeightSource } from '../model/model-spec.js';
+import { TRANSFORMS, WEIGHT_ROLES, type WeightSource } from '../model/model-spec.js';
 import type { OpenedModel } from '../model/open-model.js';
 import { ENCODINGS, type TensorIndex, type TensorInfo } from '../model/tensor-index.js';
 
@@ -100,6 +100,8 @@ export function loadTable(
       weight.transposed ? 1 : 0,
       ...scaleColumns(weight, tensor, files),
       width,
+      weight.rowBlock ?? 1,
+      weight.transform === undefined ? 0 : 1 + TRANSFORMS.indexOf(weight.transform),
     ];
     table.set(row, index * LOAD_COLUMNS);
   });

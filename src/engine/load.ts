@@ -212,9 +212,9 @@ export function fillDevice(
   loadWeights(opened, device, progress, isCancelled);
   const held = device.finishLoad();
   const slots = slotCount(settings.vramBytes, held.expertSlabBytes, facts.experts);
-  const kv = device.allocate(settings.kvBlocks, slots);
+  const cacheBytes = device.allocate(settings.kvBlocks, slots, settings.stateSlots);
   const { expertSlots } = device.info;
-  const bytes = { ...held, kvBytes: kv, slotBytes: expertSlots * held.expertSlabBytes };
+  const bytes = { ...held, ...cacheBytes, slotBytes: expertSlots * held.expertSlabBytes };
   const missingSlots = device.info.gpu === 'off' ? 0 : slots - expertSlots;
   return { memory: placedBytes(device.info, facts.expertsPerLayer, bytes), missingSlots };
 }
@@ -241,7 +241,7 @@ export function createEngine(
   const forward = new Forward(device, spec, ropes, planner);
   const dependsOnLength = ropes.some((rope) => rope.dependsOnLength);
   const { numExperts, topK } = moeShape(spec);
-  const { maxContext, kvBlocks, maxBatchTokens, maxSequences } = settings;
+  const { maxContext, kvBlocks, stateSlots, maxBatchTokens, maxSequences } = settings;
   return new Engine(
     {
       device,
@@ -251,6 +251,7 @@ export function createEngine(
       topK,
       maxContext,
       kvBlocks,
+      stateSlots,
       limits: {
         maxBatchTokens,
         maxSequences,

@@ -23,14 +23,15 @@ export function checkMemory(parts: readonly PlacedBytes[], available: number, mo
   const needed = parts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   if (needed <= available) return;
   const byKind = (kind: PlacedBytes['kind']) =>
-    gib(parts.reduce((sum, part) => sum + (part.kind === kind ? part.sizeBytes : 0), 0));
+    parts.reduce((sum, part) => sum + (part.kind === kind ? part.sizeBytes : 0), 0);
+  const states = byKind('states');
   throw new MemoryError(
-    `${model} needs ${gib(needed)} of memory (experts ${byKind('experts')}, other weights ${byKind('dense')}, ` +
-      `KV cache ${byKind('kv')}), but only ${gib(available)} are available`,
+    `${model} needs ${gib(needed)} of memory (experts ${gib(byKind('experts'))}, other weights ${gib(byKind('dense'))}, ` +
+      `KV cache ${gib(byKind('kv'))}${states > 0 ? `, states ${gib(states)}` : ''}), but only ${gib(available)} are available`,
     needed,
     available,
     {
-      hint: 'Free memory, lower `maxContext`, `kvTokens` or `vram`, or use a more strongly quantised model.',
+      hint: 'Free memory, lower `maxContext`, `kvTokens`, `maxSequences` or `vram`, or use a more strongly quantised model.',
     },
   );
 }

@@ -3,7 +3,7 @@
  * of weights read per decoded token. Called by load.ts for model.inspect and by the command line. Reads no weights.
  */
 import { storedBytes } from '../model/dtypes.js';
-import { kvValuesPerToken } from '../model/kv-shape.js';
+import { kvValuesPerToken, stateValuesPerSequence } from '../model/kv-shape.js';
 import type { ModelSpec, WeightRole, WeightSource } from '../model/model-spec.js';
 import type { OpenedModel } from '../model/open-model.js';
 
@@ -43,6 +43,8 @@ export type ModelFacts = {
   expertBytes: number;
   /** KV cache of one token over all layers, 16-bit. */
   kvBytesPerToken: number;
+  /** States of one sequence over all layers that have them, 32-bit, whatever its length. */
+  stateBytesPerSequence: number;
   /** Weights read to decode one token at batch 1, without the KV cache. */
   readBytesPerToken: number;
 };
@@ -71,6 +73,7 @@ export function modelFacts(model: Pick<OpenedModel, 'spec' | 'weights' | 'tensor
     sizeBytes: { total: sums.total, byKind, byDtype },
     expertBytes: sums.oneExpert,
     kvBytesPerToken: spec.layers.reduce((sum, { attention }) => sum + 2 * kvValuesPerToken(attention), 0),
+    stateBytesPerSequence: spec.layers.reduce((sum, layer) => sum + 4 * stateValuesPerSequence(layer), 0),
     readBytesPerToken: Math.round(sums.read),
   };
 }
@@ -114,6 +117,6 @@ function kindOf(role: WeightRole): WeightKind {
   if (role.startsWith('lmHead')) return 'lm head';
   if (role.startsWith('shared')) return 'shared experts';
   if (role.startsWith('expert')) return 'experts';
-  if (/^(query|key|value|output|latent|attentionSinks)/.test(role)) return 'attention';
+  if (/^(query|key|value|output|latent|attentionSinks|conv|delta)/.test(role)) return 'attention';
   return 'dense ffn';
 }

@@ -12,6 +12,9 @@ export class Sequence {
   readonly promptLength: number;
   /** KV blocks in order of position. */
   readonly blockIds: number[] = [];
+  /** Slot of the state after the computed tokens, and that of the step under way; where the model has states. */
+  readonly states: number[] = [];
+  readonly nextStates: number[] = [];
   /** Tokens whose keys and values are in the KV cache; `advance` and `adopt` raise it, preemption sets it to 0. */
   computed = 0;
   /** Tokens that were found in the KV cache when they were first needed. */

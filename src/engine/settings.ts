@@ -26,6 +26,8 @@ export type Settings = {
   kvDtype: KvDtype;
   maxContext: number;
   kvBlocks: number;
+  /** Slots for the states of sequences; 0 where no layer has a state. */
+  stateSlots: number;
   maxBatchTokens: number;
   maxSequences: number;
   prefixCache: boolean;
@@ -37,6 +39,8 @@ export type Settings = {
 export type ModelFacts = { spec: ModelSpec; expertBytes: number; isFloat: boolean };
 
 const DEFAULT_CONTEXT = 8192;
+/** States of the prefix cache that are safe from running sequences. */
+const KEPT_STATES = 4;
 /** More than any box has, less than what would exhaust the system. */
 const MAX_THREADS = 1024;
 
@@ -67,6 +71,7 @@ export function resolveSettings(options: EngineOptions, model: ModelFacts, cpu: 
     throw new OptionError('units', `at most ${MAX_THREADS} threads in all (units x threadsPerUnit)`, threads);
   }
   if (tpDegree > units) throw new OptionError('tpDegree', `an integer from 1 to ${units} (units)`, tpDegree);
+  const maxSequences = Math.min(rest.maxSequences, maxBatchTokens);
   return {
     units,
     threadsPerUnit,
@@ -81,11 +86,18 @@ export function resolveSettings(options: EngineOptions, model: ModelFacts, cpu: 
     kvDtype: rest.kvDtype !== 'auto' ? rest.kvDtype : model.isFloat ? 'f32' : 'f16',
     ...contextOf(rest, longestContext(model.spec)),
     maxBatchTokens,
-    maxSequences: Math.min(rest.maxSequences, maxBatchTokens),
+    maxSequences,
+    stateSlots: stateSlotCount(model.spec, maxSequences, prefixCache),
     prefixCache,
     pinThreads,
     isa,
   };
+}
+
+/** For each running sequence a state to read and one to write, and some that the prefix cache may keep besides. */
+function stateSlotCount({ layers }: ModelSpec, maxSequences: number, prefixCache: boolean): number {
+  if (layers.every(({ recurrent }) => recurrent === undefined)) return 0;
+  return 2 * maxSequences + (prefixCache ? KEPT_STATES : 0);
 }
 
 /** A GPU's memory is there for experts, as far as it reaches; where the host plays one, a quarter of them. */

@@ -4,7 +4,7 @@
  */
 import { binding } from '../binding.js';
 import { dtypeNumber, dtypeTraits } from '../model/dtypes.js';
-import { kvValuesPerToken } from '../model/kv-shape.js';
+import { kvValuesPerToken, stateValuesPerSequence } from '../model/kv-shape.js';
 import type { ModelSpec, WeightRole } from '../model/model-spec.js';
 import type { OpenedModel } from '../model/open-model.js';
 import { heldDtype } from '../model/quantize-weights.js';
@@ -79,6 +79,11 @@ export function kvBytes(spec: ModelSpec, settings: Pick<Settings, 'kvDtype' | 'k
   return perPosition * settings.kvBlocks * KV_BLOCK_TOKENS;
 }
 
+/** Bytes of one slot of states over all layers. */
+export function stateSlotBytes({ layers }: ModelSpec): number {
+  return layers.reduce((sum, layer) => sum + 4 * stateValuesPerSequence(layer), 0);
+}
+
 /** What a model will take of this machine's memory, by place. */
 export function estimatedParts(spec: ModelSpec, settings: Settings, facts: WeightFacts) {
   const { units, tpDegree, gpu } = settings;
@@ -86,7 +91,8 @@ export function estimatedParts(spec: ModelSpec, settings: Settings, facts: Weigh
   const onHost = gpu !== 'cuda';
   const slots = onHost ? slotCount(settings.vramBytes, facts.slabBytes, facts.experts) : 0;
   const kv = onHost ? kvBytes(spec, settings) : 0;
-  const bytes = { ...facts, kvBytes: kv, slotBytes: slots * facts.slabBytes };
+  const stateBytes = settings.stateSlots * stateSlotBytes(spec);
+  const bytes = { ...facts, kvBytes: kv, stateBytes, slotBytes: slots * facts.slabBytes };
   return placedBytes(
     { units, tpDegree, gpu, ndpGroups: Math.ceil(units / tpDegree) },
     facts.expertsPerLayer,

@@ -4,6 +4,7 @@
  * Names follow the Hub's config keys. A layer is described by parts, so a new family needs no new branch here.
  */
 import type { DTypeName } from './dtypes.js';
+import type { RecurrentSpec } from './recurrent-spec.js';
 
 export type NormSpec = { kind: 'rms' | 'layer'; eps: number };
 
@@ -68,8 +69,11 @@ export type LatentSpec = {
 };
 
 export type AttentionSpec = {
-  /** 'mla' has `latent`, headDim = nopeHeadDim + ropeHeadDim, numKvHeads 1 and no q/k norm, bias, clip or window. */
-  kind: 'gqa' | 'mla';
+  /**
+   * 'mla' has `latent`, headDim = nopeHeadDim + ropeHeadDim, numKvHeads 1 and no q/k norm, bias, clip or window; 'none' is
+   * NO_ATTENTION: the layer has `recurrent` in its place.
+   */
+  kind: 'gqa' | 'mla' | 'none';
   latent?: LatentSpec;
   numHeads: number;
   numKvHeads: number;
@@ -97,6 +101,8 @@ export type AttentionSpec = {
   temperature?: { scale: number; floorScale: number };
   /** Per query head an extra logit in the softmax's denominator, which takes weight away from the values. */
   sinks?: boolean;
+  /** Each head's output is multiplied by the sigmoid of a projection of its own, as wide as the head. */
+  outputGate?: boolean;
   /** Index into ModelSpec.ropes, -1 = no rotary embedding. */
   rope: number;
 };
@@ -158,6 +164,8 @@ export type MoeFfnSpec = {
 
 export type LayerSpec = {
   attention: AttentionSpec;
+  /** In attention's place: keeps a state of fixed size for each sequence. */
+  recurrent?: RecurrentSpec;
   ffn: DenseFfnSpec | MoeFfnSpec;
   /** The outputs of attention and feed-forward part are normalised before they are added to the residual stream. */
   postNorms?: boolean;
@@ -236,6 +244,15 @@ export const WEIGHT_ROLES = [
   'routerNorm',
   'routerExpertScale',
   'layerScale',
+  'outputGate',
+  'convKernel',
+  'convGate',
+  'convInput',
+  'deltaBeta',
+  'deltaDecay',
+  'deltaDecayRate',
+  'deltaDecayBias',
+  'deltaNorm',
 ] as const;
 export type WeightRole = (typeof WEIGHT_ROLES)[number];
 
@@ -249,11 +266,16 @@ export type WeightNeed = {
   cols: number;
 };
 
+/** x + 1, for norms whose weights are stored around zero; -e^x. Order = number at the JS/native wall, from 1 on. */
+export const TRANSFORMS = ['plus-one', 'negative-exp'] as const;
+export type Transform = (typeof TRANSFORMS)[number];
+
 export type WeightShape = [role: WeightRole, rows: number, cols: number];
 
 /**
- * Where a weight comes from: `rows` rows from firstRow on, each `rowStride` (1 where it is missing) after the one before,
- * of a tensor seen as [prod(leading dims), last dim]; with a stride a vector's values count as rows of one column.
+ * Where a weight comes from: `rows` rows from firstRow on, in runs of `rowBlock` neighbours (1 where it is missing), each
+ * run beginning `rowStride` (1) after the one before, of a tensor seen as [prod(leading dims), last dim]; with a stride a
+ * vector's values count as rows of one column.
  */
 export type WeightSource = {
   role: WeightRole;
@@ -271,8 +293,11 @@ export type WeightSource = {
   width?: number;
   firstRow: number;
   rowStride?: number;
+  rowBlock?: number;
   rows: number;
   cols: number;
   /** Format to which it is quantised while it is loaded; absent: it keeps the tensor's. */
   quantised?: DTypeName;
+  /** What becomes of a vector's values while they are loaded. */
+  transform?: Transform;
 };

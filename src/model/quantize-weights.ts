@@ -26,9 +26,9 @@ const NARROW: ReadonlySet<DTypeName> = new Set([
 
 const FINE_ROLES: ReadonlySet<WeightRole> = new Set(['value', 'expertDown', 'down', 'sharedDown']);
 
-/** Vectors and routers are small, and what they say is multiplied through: they are never quantised. */
+/** Vectors, routers and convolutions are small, and what they say is multiplied through: they are never quantised. */
 export function isMatrix({ role, rows }: Pick<WeightSource, 'role' | 'rows'>): boolean {
-  return rows > 1 && role !== 'router' && !role.endsWith('Bias');
+  return rows > 1 && role !== 'router' && role !== 'convKernel' && !role.endsWith('Bias');
 }
 
 /** Format of a matrix where `wanted` was asked for; undefined where its rows fill blocks of none. */

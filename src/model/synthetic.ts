@@ -56,7 +56,14 @@ export function openSynthetic(path: string): OpenedModel {
 function listWeights(spec: ModelSpec): WeightSource[] {
   return Array.from(neededWeights(spec), (weight) => {
     const { role, layer, expert, head = -1 } = weight;
-    return { ...weight, tensor: `${role}.${layer}.${Math.max(expert, head)}`, firstRow: 0 };
+    const tensor = `${role}.${layer}.${Math.max(expert, head)}`;
+    // A rate that is not negative would let states grow without end.
+    return {
+      ...weight,
+      tensor,
+      firstRow: 0,
+      ...(role === 'deltaDecayRate' && { transform: 'negative-exp' }),
+    };
   });
 }
 
@@ -86,7 +93,7 @@ function dtypeOf(weight: WeightSource, spec: ModelSpec, format: SyntheticFormat)
 function wantedDtype(weight: WeightSource, spec: ModelSpec, format: SyntheticFormat): DTypeName {
   const { role, rows } = weight;
   if (format === 'f32' || format === 'f16' || format === 'bf16') return rows === 1 ? 'f32' : format;
-  if (rows === 1 || role === 'router') return 'f32';
+  if (rows === 1 || role === 'router' || role === 'convKernel') return 'f32';
   if (format === 'q8_0') return 'q8_0';
   if (role === 'lmHead') return 'q6_k';
   if (format === 'q4_0') return 'q4_0';

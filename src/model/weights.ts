@@ -6,6 +6,7 @@ import { ModelFormatError } from '../errors.js';
 import type { WeightName, WeightNames } from './families/family.js';
 import { headNeeds, headView, latentShapes } from './latent-weights.js';
 import type { LayerSpec, ModelSpec, WeightNeed, WeightShape, WeightSource } from './model-spec.js';
+import { convKernelView, heldRowsView, recurrentShapes } from './recurrent-weights.js';
 import type { TensorIndex, TensorInfo } from './tensor-index.js';
 
 /** All weights of a model in the order of its computation. */
@@ -29,19 +30,21 @@ function need([role, rows, cols]: WeightShape, layer: number, expert: number): W
 }
 
 function attentionShapes(layer: LayerSpec, hidden: number, withNormBias: boolean): WeightShape[] {
-  const { attention } = layer;
+  const { attention, recurrent } = layer;
   const { numHeads, numKvHeads, headDim, qkNorm, latent } = attention;
   const [queryRows, keyRows] = [numHeads * headDim, numKvHeads * headDim];
   const shapes: WeightShape[] = [
     ['attentionNorm', 1, hidden],
-    ...(latent === undefined
-      ? ([
-          ['query', queryRows, hidden],
-          ['key', keyRows, hidden],
-          ...(attention.keysAsValues ? [] : ([['value', keyRows, hidden]] satisfies WeightShape[])),
-          ['output', hidden, queryRows],
-        ] satisfies WeightShape[])
-      : latentShapes(latent, numHeads, hidden)),
+    ...(recurrent !== undefined
+      ? recurrentShapes(recurrent, hidden)
+      : latent === undefined
+        ? ([
+            ['query', queryRows, hidden],
+            ['key', keyRows, hidden],
+            ...(attention.keysAsValues ? [] : ([['value', keyRows, hidden]] satisfies WeightShape[])),
+            ['output', hidden, queryRows],
+          ] satisfies WeightShape[])
+        : latentShapes(latent, numHeads, hidden)),
     ['ffnNorm', 1, hidden],
   ];
   if (withNormBias) shapes.push(['attentionNormBias', 1, hidden], ['ffnNormBias', 1, hidden]);
@@ -49,6 +52,7 @@ function attentionShapes(layer: LayerSpec, hidden: number, withNormBias: boolean
   if (layer.outputScale) shapes.push(['layerScale', 1, 1]);
   if (attention.qkvBias)
     shapes.push(['queryBias', 1, queryRows], ['keyBias', 1, keyRows], ['valueBias', 1, keyRows]);
+  if (attention.outputGate) shapes.push(['outputGate', queryRows, hidden]);
   if (attention.sinks) shapes.push(['attentionSinks', 1, numHeads]);
   if (attention.outputBias) shapes.push(['outputBias', 1, hidden]);
   if (qkNorm === 'head') shapes.push(['queryNorm', 1, headDim], ['keyNorm', 1, headDim]);
@@ -174,10 +178,23 @@ function viewOf(
   tensors: TensorIndex,
 ): WeightSource {
   const { role, layer, expert, rows, cols } = weight;
-  const view = typeof name === 'string' ? { tensor: name, part: 0, parts: 1 } : name;
+  if (role === 'convKernel') return convKernelView(weight, tensor, tensors);
+  if (typeof name !== 'string' && 'holds' in name) {
+    return heldRowsView(weight, name, tensor, spec, shapesOf(spec, layer), tensors);
+  }
+  const view =
+    typeof name !== 'string' && 'parts' in name
+      ? name
+      : { tensor: typeof name === 'string' ? name : name.tensor, part: 0, parts: 1 };
   const stacked = expert >= 0 && !view.tensor.includes('{expert}');
   const block = stacked ? expert : 0;
-  const source = { role, layer, expert, tensor: tensor.name };
+  const source = {
+    role,
+    layer,
+    expert,
+    tensor: tensor.name,
+    ...(typeof name !== 'string' && 'transform' in name && { transform: name.transform }),
+  };
   const experts = stacked ? [numExpertsOf(spec, layer)] : [];
   if (view.transposed) {
     const width = rows * view.parts;
@@ -203,6 +220,11 @@ function viewOf(
   const [count, width] = isVector ? [cols, 1] : [rows, cols];
   const firstRow = block * count * view.parts + view.part;
   return { ...source, firstRow, rowStride: view.parts, rows: count, cols: width };
+}
+
+function shapesOf({ layers, hiddenSize }: ModelSpec, layer: number): WeightShape[] {
+  const layerSpec = layers[layer];
+  return layerSpec === undefined ? [] : attentionShapes(layerSpec, hiddenSize, false);
 }
 
 function numExpertsOf(spec: ModelSpec, layer: number): number {

@@ -5,10 +5,16 @@
  */
 
 /** Bytes of one kind of data in one place: "unit 0", "units" (spread over all), "gpu", "vram". */
-export type PlacedBytes = { place: string; kind: 'dense' | 'experts' | 'kv'; sizeBytes: number };
+export type PlacedBytes = { place: string; kind: 'dense' | 'experts' | 'kv' | 'states'; sizeBytes: number };
 
-/** `slotBytes`: of all VRAM slots. */
-export type HeldBytes = { denseBytes: number; expertBytes: number; kvBytes: number; slotBytes: number };
+/** `slotBytes`: of all VRAM slots; `stateBytes`: of all slots for states. */
+export type HeldBytes = {
+  denseBytes: number;
+  expertBytes: number;
+  kvBytes: number;
+  stateBytes: number;
+  slotBytes: number;
+};
 
 /** Units in groups of `tpDegree`; gpu 'off' is no GPU lane. */
 export type PlacementShape = { units: number; tpDegree: number; ndpGroups: number; gpu: string };
@@ -30,6 +36,7 @@ export function placedBytes(
   const rest = gpu === 'off' ? 'units' : 'gpu';
   placed.push({ place: rest, kind: 'dense', sizeBytes: bytes.denseBytes });
   placed.push({ place: rest, kind: 'kv', sizeBytes: bytes.kvBytes });
+  if (bytes.stateBytes > 0) placed.push({ place: rest, kind: 'states', sizeBytes: bytes.stateBytes });
   if (gpu !== 'off') placed.push({ place: 'vram', kind: 'experts', sizeBytes: bytes.slotBytes });
   return placed;
 }

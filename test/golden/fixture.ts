@@ -52,7 +52,7 @@ export class Fixture {
   readonly settings: Settings;
   readonly opened: OpenedModel;
   readonly device: LoadableDevice;
-  #cancelFlags = new Int32Array(new SharedArrayBuffer(1024));
+  readonly cancelFlags = new Int32Array(new SharedArrayBuffer(1024));
 
   /**
    * Without `asStored` quantised weights are held as floats: transformers computes with those, and so exactly. `model`:
@@ -78,7 +78,7 @@ export class Fixture {
       binding().cpuInfo(),
     );
     const native = nativeOptions(this.settings, facts);
-    this.device = createNativeDevice(this.opened.spec, native, this.#cancelFlags);
+    this.device = createNativeDevice(this.opened.spec, native, this.cancelFlags);
     fillDevice(
       this.device,
       this.opened,
@@ -106,7 +106,7 @@ export class Fixture {
       names && createPlanner(device.info, opened.spec, names, calibrate(device, device.info, maxBatchTokens));
     const results = new Map<number, GenerateResult>();
     const settings = { ...this.settings, maxBatchTokens };
-    const engine = createEngine(device, opened, settings, planner, this.#cancelFlags, {
+    const engine = createEngine(device, opened, settings, planner, this.cancelFlags, {
       step: (parts) => {
         for (const part of parts) engine.acknowledge(part.id, part.text === '' ? 0 : 1);
       },

@@ -75,6 +75,8 @@ class Run {
                                  1,
                                  0,
                                  2,
+                                 0,
+                                 0,
                                  3,
                                  7};
     wire.insert(wire.end(), tokens.begin(), tokens.end());

@@ -187,6 +187,9 @@ void test_refusals(const ModelSpec& spec, const WeightFile& file) {
   bad = kPrompt;
   bad.cancel_slot = 4;
   check(!device.begin({bad}).ok(), "cancel slot that does not exist");
+  bad = kPrompt;
+  bad.state_target = 0;
+  check(!device.begin({bad}).ok(), "state slot of a model without states");
   TestDevice::must(device.begin({kPrompt}));
   check(!device->submit_layers(0, 3, &ticket).ok(), "whole layers with a GPU lane");
   check(!device->submit_attention(3, &ticket).ok(), "layer that does not exist");

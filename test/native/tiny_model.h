@@ -42,6 +42,25 @@ inline ModelSpec tiny_spec() {
   return spec;
 }
 
+/// A delta net, gated attention, a short convolution.
+inline ModelSpec recurrent_spec() {
+  ModelSpec spec = tiny_spec();
+  RecurrentSpec& delta = spec.layers[0].recurrent;
+  delta.kind = RecurrentKind::GatedDelta;
+  delta.conv_width = 4;
+  delta.num_key_heads = 2;
+  delta.num_value_heads = 4;
+  delta.key_dim = 6;
+  delta.value_dim = 10;
+  spec.layers[1].attention.output_gate = true;
+  RecurrentSpec& conv = spec.layers[2].recurrent;
+  conv.kind = RecurrentKind::ShortConv;
+  conv.conv_width = 3;
+  conv.channels = spec.hidden_size;
+  spec.layers[0].attention = spec.layers[2].attention = {};
+  return spec;
+}
+
 /// Sizes that formats with blocks of 256 columns can hold; three superblocks do not divide over two ranks.
 inline ModelSpec superblock_spec() {
   ModelSpec spec = tiny_spec();
@@ -84,12 +103,17 @@ class WeightFile {
     const AttentionSpec& a = layer.attention;
     add(Role::AttentionNorm, i, -1, 1, hidden);
     add(Role::FfnNorm, i, -1, 1, hidden);
-    add(Role::Query, i, -1, a.q_size(), hidden);
-    add(Role::Key, i, -1, a.kv_size(), hidden);
-    add(Role::Value, i, -1, a.kv_size(), hidden);
-    add(Role::Output, i, -1, hidden, a.q_size());
-    add(Role::QueryNorm, i, -1, 1, a.head_dim);
-    add(Role::KeyNorm, i, -1, 1, a.head_dim);
+    if (layer.recurrent.present()) {
+      add_recurrent(layer.recurrent, i, hidden);
+    } else {
+      add(Role::Query, i, -1, a.q_size(), hidden);
+      add(Role::Key, i, -1, a.kv_size(), hidden);
+      add(Role::Value, i, -1, a.kv_size(), hidden);
+      add(Role::Output, i, -1, hidden, a.q_size());
+      add(Role::QueryNorm, i, -1, 1, a.head_dim);
+      add(Role::KeyNorm, i, -1, 1, a.head_dim);
+      if (a.output_gate) add(Role::OutputGate, i, -1, a.q_size(), hidden);
+    }
     const FfnSpec& ffn = layer.ffn;
     if (!ffn.is_moe) return add_ffn(Role::Gate, Role::Up, Role::Down, i, -1, ffn.intermediate_size, hidden);
     add(Role::Router, i, -1, ffn.num_experts, hidden);
@@ -100,6 +124,25 @@ class WeightFile {
     if (ffn.shared_intermediate_size == 0) return;
     add_ffn(Role::SharedGate, Role::SharedUp, Role::SharedDown, i, -1, ffn.shared_intermediate_size, hidden);
     add(Role::SharedExpertGate, i, -1, 1, hidden);
+  }
+  void add_recurrent(const RecurrentSpec& r, int32_t i, uint32_t hidden) {
+    add(Role::ConvKernel, i, -1, r.conv_channels(), r.conv_width);
+    add(Role::OutputGate, i, -1, r.out_size(), hidden);
+    add(Role::Output, i, -1, hidden, r.out_size());
+    if (r.kind == RecurrentKind::ShortConv) {
+      add(Role::ConvGate, i, -1, r.channels, hidden);
+      add(Role::ConvInput, i, -1, r.channels, hidden);
+      return;
+    }
+    add(Role::Query, i, -1, r.keys_size(), hidden);
+    add(Role::Key, i, -1, r.keys_size(), hidden);
+    add(Role::Value, i, -1, r.values_size(), hidden);
+    add(Role::DeltaBeta, i, -1, r.num_value_heads, hidden);
+    add(Role::DeltaDecay, i, -1, r.num_value_heads, hidden);
+    add(Role::DeltaDecayRate, i, -1, 1, r.num_value_heads);
+    rows_.back().transform = Transform::NegativeExp;
+    add(Role::DeltaDecayBias, i, -1, 1, r.num_value_heads);
+    add(Role::DeltaNorm, i, -1, 1, r.value_dim);
   }
   void add_ffn(Role gate, Role up, Role down, int32_t layer, int32_t expert, uint32_t size, uint32_t hidden) {
     add(gate, layer, expert, size, hidden);
@@ -128,10 +171,13 @@ struct Sequence {
   uint32_t position = 0;
   std::vector<int32_t> blocks;
   int32_t cancel_slot = 0;
+  int32_t state_source = -1;
+  int32_t state_target = -1;
 };
 
 inline constexpr uint32_t kTestKvBlocks = 12;
 inline constexpr uint32_t kTestSlots = 4;
+inline constexpr uint32_t kTestStates = 6;
 
 /// A loaded device with its cancel flags. With `quantised`, matrices are made-up blocks of that format
 /// instead.
@@ -160,6 +206,7 @@ class TestDevice {
     }
     must(device_->finish_load());
     must(device_->allocate_kv(kTestKvBlocks));
+    if (spec.has_states()) must(device_->allocate_states(kTestStates));
     uint32_t slots = 0;
     if (topology.gpu_lane) must(device_->allocate_expert_slots(kTestSlots, &slots));
   }
@@ -188,8 +235,9 @@ class TestDevice {
     std::vector<float> ropes;
     for (const Sequence& s : sequences) {
       wire[1] += static_cast<int32_t>(s.tokens.size());
-      wire.insert(wire.end(), {static_cast<int32_t>(s.tokens.size()), static_cast<int32_t>(s.position), 1,
-                               s.cancel_slot, static_cast<int32_t>(s.blocks.size())});
+      wire.insert(wire.end(),
+                  {static_cast<int32_t>(s.tokens.size()), static_cast<int32_t>(s.position), 1, s.cancel_slot,
+                   static_cast<int32_t>(s.blocks.size()), 1 + s.state_source, 1 + s.state_target});
       ropes.insert(ropes.end(), {1.0F, 1.0F, 0.3F, 0.1F, 0.03F});
     }
     for (const Sequence& s : sequences) wire.insert(wire.end(), s.blocks.begin(), s.blocks.end());

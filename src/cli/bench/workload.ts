@@ -3,7 +3,12 @@
  * multiply-accumulates of a prefill. Called by the bench command, which divides them by times. Measures nothing.
  */
 import { dtypeTraits } from '../../model/dtypes.js';
-import { attentionMacsPerPair, kvValuesPerToken } from '../../model/kv-shape.js';
+import {
+  attentionMacsPerPair,
+  kvValuesPerToken,
+  stateMacsPerToken,
+  stateValuesPerSequence,
+} from '../../model/kv-shape.js';
 import type { WeightSource } from '../../model/model-spec.js';
 import type { OpenedModel } from '../../model/open-model.js';
 import { heldDtype } from '../../model/quantize-weights.js';
@@ -18,16 +23,17 @@ export type Workload = {
    * `batch` tokens choose on average where the router favours none.
    */
   weightBytesPerStep: number;
-  /** KV cache that one decode step reads, at the middle of the answer. */
+  /** KV cache that one decode step reads, at the middle of the answer, and states that it reads and writes. */
   kvBytesPerStep: number;
   /** Products of the prompt's tokens with weight matrices; lm_head for the last token of each sequence only. */
   matmulMacs: number;
-  /** Products of queries with keys and of probabilities with values, causal. */
+  /** Products of queries with keys and of probabilities with values, causal; those of layers with states. */
   attentionMacs: number;
   /** Share of matmulMacs that quantised matrices take: these run on 8-bit integers. */
   int8Share: number;
 };
 
+const STATE_VALUE_BYTES = 4;
 const KV_VALUE_BYTES = { f32: 4, f16: 2, bf16: 2, q8_0: 34 / 32 } as const;
 
 export function workloadOf(
@@ -50,14 +56,18 @@ export function workloadOf(
   }
   let kvValues = 0;
   let attentionMacs = 0;
-  for (const { attention } of spec.layers) {
-    kvValues += kvValuesPerToken(attention);
-    attentionMacs += (batch * attentionMacsPerPair(attention) * promptTokens * (promptTokens + 1)) / 2;
+  let stateBytes = 0;
+  for (const layer of spec.layers) {
+    kvValues += kvValuesPerToken(layer.attention);
+    stateBytes += STATE_VALUE_BYTES * stateValuesPerSequence(layer);
+    const pairs = (promptTokens * (promptTokens + 1)) / 2;
+    const macs = attentionMacsPerPair(layer.attention) * pairs + stateMacsPerToken(layer) * promptTokens;
+    attentionMacs += batch * macs;
   }
   const position = promptTokens + genTokens / 2;
   return {
     weightBytesPerStep: Math.round(weightBytesPerStep),
-    kvBytesPerStep: Math.round(batch * position * kvValues * KV_VALUE_BYTES[kvDtype]),
+    kvBytesPerStep: Math.round(batch * (position * kvValues * KV_VALUE_BYTES[kvDtype] + 2 * stateBytes)),
     matmulMacs,
     attentionMacs,
     int8Share: matmulMacs > 0 ? int8Macs / matmulMacs : 0,

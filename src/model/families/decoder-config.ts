@@ -58,8 +58,8 @@ export function readDecoderConfig(config: ConfigReader, defaults: DecoderDefault
     numLayers: config.integer('num_hidden_layers', defaults.numLayers, { max: MAX_LAYERS }),
     ...heads,
     maxPositions,
-    normEps: config.number('rms_norm_eps', defaults.normEps, { min: 0, max: 1 }),
-    tiedEmbeddings: config.flag('tie_word_embeddings', defaults.tiedEmbeddings ?? false),
+    normEps: config.number(['rms_norm_eps', 'norm_eps'], defaults.normEps, { min: 0, max: 1 }),
+    tiedEmbeddings: config.flag(['tie_word_embeddings', 'tie_embedding'], defaults.tiedEmbeddings ?? false),
     rope: readRope(config, {
       theta: defaults.ropeTheta,
       headDim: heads.headDim,

@@ -52,7 +52,7 @@ export function mergeNames(...lists: readonly WeightNames[]): WeightNames {
 }
 
 /** One tensor per expert and matrix, under the given last names. */
-function singleExperts(block: string, gate: string, up: string, down: string): WeightNames {
+export function singleExperts(block: string, gate: string, up: string, down: string): WeightNames {
   const expert = `${LAYER}.${block}.experts.{expert}`;
   return {
     expertGate: [`${expert}.${gate}.weight`],
@@ -67,6 +67,14 @@ export const HUB_MLP_EXPERTS: WeightNames = mergeNames(
   singleExperts('mlp', 'gate_proj', 'up_proj', 'down_proj'),
   stackedExperts('mlp'),
 );
+
+/** One shared expert behind a gate, `mlp.shared_expert`: Qwen checkpoints. */
+export const HUB_SHARED_EXPERT: WeightNames = {
+  sharedGate: [`${LAYER}.mlp.shared_expert.gate_proj.weight`],
+  sharedUp: [`${LAYER}.mlp.shared_expert.up_proj.weight`],
+  sharedDown: [`${LAYER}.mlp.shared_expert.down_proj.weight`],
+  sharedExpertGate: [`${LAYER}.mlp.shared_expert_gate.weight`],
+};
 
 /** Shared experts as one block, `mlp.shared_experts`: DeepSeek's naming, which GLM and ERNIE took over. */
 export const HUB_SHARED_EXPERTS: WeightNames = {

@@ -16,7 +16,7 @@ import {
   readSparseLayers,
 } from './decoder-config.js';
 import type { Family } from './family.js';
-import { HUB_DECODER, HUB_DENSE_MLP, HUB_MLP_EXPERTS } from './hub-names.js';
+import { HUB_DECODER, HUB_DENSE_MLP, HUB_MLP_EXPERTS, HUB_SHARED_EXPERT } from './hub-names.js';
 import { readLayerTypes } from './layer-types.js';
 
 const DEFAULTS = {
@@ -77,21 +77,11 @@ function readSpec(config: ConfigReader): ModelSpec {
   return plainSpec('qwen2_moe', decoder, layers);
 }
 
-const MLP = 'model.layers.{layer}.mlp';
-
 export const qwen2Moe: Family = {
   modelType: 'qwen2_moe',
   className: 'Qwen2MoeForCausalLM',
   readSpec,
-  hubNames: {
-    ...HUB_DECODER,
-    ...HUB_DENSE_MLP,
-    ...HUB_MLP_EXPERTS,
-    sharedGate: [`${MLP}.shared_expert.gate_proj.weight`],
-    sharedUp: [`${MLP}.shared_expert.up_proj.weight`],
-    sharedDown: [`${MLP}.shared_expert.down_proj.weight`],
-    sharedExpertGate: [`${MLP}.shared_expert_gate.weight`],
-  },
+  hubNames: { ...HUB_DECODER, ...HUB_DENSE_MLP, ...HUB_MLP_EXPERTS, ...HUB_SHARED_EXPERT },
   gguf: {
     architecture: 'qwen2moe',
     ropeStyle: 'neox',

@@ -9,6 +9,7 @@ import { gemma4 } from './gemma4.js';
 import { glm4Moe } from './glm4-moe.js';
 import { gptOss } from './gpt-oss.js';
 import { granitemoe } from './granitemoe.js';
+import { lfm2Moe } from './lfm2-moe.js';
 import { llama4 } from './llama4.js';
 import { minimaxM2 } from './minimax-m2.js';
 import { mixtral } from './mixtral.js';
@@ -16,6 +17,7 @@ import { olmoe } from './olmoe.js';
 import { phimoe } from './phimoe.js';
 import { qwen2Moe } from './qwen2-moe.js';
 import { qwen3Moe } from './qwen3-moe.js';
+import { qwen3Next, qwen35Moe } from './qwen3-next.js';
 import { textConfig, wrappedNames } from './text-config.js';
 
 export const FAMILIES: readonly Family[] = [
@@ -34,6 +36,9 @@ export const FAMILIES: readonly Family[] = [
   glm4MoeLite,
   llama4,
   gemma4,
+  qwen3Next,
+  qwen35Moe,
+  lfm2Moe,
 ];
 
 /** A family as the wrapping model's checkpoints hold it; undefined where there are none. */

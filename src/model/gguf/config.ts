@@ -7,7 +7,7 @@ import { ConfigReader } from '../config.js';
 import type { Family } from '../families/family.js';
 import { FAMILIES } from '../families/registry.js';
 import type { JsonObject } from '../json-file.js';
-import type { ModelSpec } from '../model-spec.js';
+import type { LayerSpec, ModelSpec } from '../model-spec.js';
 import type { TensorIndex } from '../tensor-index.js';
 import type { GgufFamily, GgufSource } from './family.js';
 import type { GgufMetadata } from './metadata.js';
@@ -32,7 +32,12 @@ export function readGgufSpec(
   const config = configOf(metadata, tensors, family, gguf);
   const spec = family.readSpec(config);
   const ropes = spec.ropes.map((rope) => ({ ...rope, style: gguf.ropeStyle }));
-  return { family, spec: { ...spec, ropes } };
+  return { family, spec: { ...spec, ropes, layers: spec.layers.map((layer) => ordered(layer, gguf)) } };
+}
+
+function ordered(layer: LayerSpec, { valueHeadOrder }: GgufFamily): LayerSpec {
+  if (layer.recurrent?.kind !== 'gated-delta' || valueHeadOrder === undefined) return layer;
+  return { ...layer, recurrent: { ...layer.recurrent, valueHeadOrder } };
 }
 
 function familyOf(metadata: GgufMetadata): { family: Family; gguf: GgufFamily } {
@@ -76,7 +81,8 @@ function configOf(
   for (const [key, common] of Object.entries(REQUIRED)) {
     const suffix = gguf.keys?.[key] ?? common;
     const value = perLayer(metadata, `${arch}.${suffix}`);
-    if (value === undefined) throw metadata.error(`${arch}.${suffix}`, 'a number', 'no such key');
+    if (value === undefined && values[key] === undefined)
+      throw metadata.error(`${arch}.${suffix}`, 'a number', 'no such key');
     set(key, suffix, value);
   }
   if (values.num_local_experts === 0) {
@@ -94,10 +100,10 @@ function configOf(
   return new ConfigReader(values, metadata.path, labels);
 }
 
-/** A number, or a list that says the same for every layer. */
-function perLayer(metadata: GgufMetadata, key: string): number | undefined {
+/** A number, or a list that says the same for every layer; with `withoutZeros`, for every layer that has any. */
+function perLayer(metadata: GgufMetadata, key: string, withoutZeros = false): number | undefined {
   if (!ArrayBuffer.isView(metadata.get(key))) return metadata.integer(key);
-  const list = metadata.numbers(key) ?? [];
+  const list = Array.from(metadata.numbers(key) ?? []).filter((count) => count !== 0 || !withoutZeros);
   const first = list[0];
   for (let i = 0; i < list.length; i++) {
     if (list[i] !== first)
@@ -108,7 +114,7 @@ function perLayer(metadata: GgufMetadata, key: string): number | undefined {
 
 function readHeads(
   metadata: GgufMetadata,
-  { architecture: arch, hasOwnHeads }: GgufFamily,
+  { architecture: arch, hasOwnHeads, hasLayersWithoutHeads }: GgufFamily,
   set: (key: string, suffix: string, value: unknown) => void,
 ): void {
   const heads = perLayer(metadata, `${arch}.attention.head_count`);
@@ -118,7 +124,7 @@ function readHeads(
   set(
     'num_key_value_heads',
     'attention.head_count_kv',
-    perLayer(metadata, `${arch}.attention.head_count_kv`) ?? heads,
+    perLayer(metadata, `${arch}.attention.head_count_kv`, hasLayersWithoutHeads) ?? heads,
   );
   const keyLength = metadata.integer(`${arch}.attention.key_length`);
   const valueLength = metadata.integer(`${arch}.attention.value_length`);

@@ -5,6 +5,7 @@
  */
 import type { JsonObject } from '../json-file.js';
 import type { RopeStyle } from '../model-spec.js';
+import type { GatedDeltaSpec } from '../recurrent-spec.js';
 import type { TensorIndex } from '../tensor-index.js';
 import type { WeightNames } from '../weight-names.js';
 import type { GgufMetadata } from './metadata.js';
@@ -19,6 +20,10 @@ export type GgufFamily = {
   ropeStyle: RopeStyle;
   /** How router logits become scores; files that say otherwise in `expert_gating_func` are refused; 'any' where the family reads the key itself. 'softmax' without it. */
   gating?: 'softmax' | 'sigmoid' | 'any';
+  /** Some layers have no attention, and say 0 for its key and value heads. */
+  hasLayersWithoutHeads?: boolean;
+  /** In which order converters lay the value heads of delta nets; as the family has them without it. */
+  valueHeadOrder?: GatedDeltaSpec['valueHeadOrder'];
   /** Sizes of heads are not those of common keys; `defaults` gives them. */
   hasOwnHeads?: boolean;
   /** Rotary settings that hold for the family and have no metadata key. */

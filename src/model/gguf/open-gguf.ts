@@ -3,6 +3,7 @@
  * which calls it. Also finds the ids that end a text and the chat templates in the metadata.
  */
 import { ChatTemplate, type ChatTemplateTexts } from '../chat-template.js';
+import { mergeNames } from '../families/hub-names.js';
 import type { GenerationConfig, SamplingDefaults } from '../generation-config.js';
 import type { OpenedModel } from '../opened-model.js';
 import type { Tokenizer } from '../tokenizer.js';
@@ -16,14 +17,14 @@ import { readGgufTokenizer } from './tokenizer.js';
 /** Throws ModelFormatError and TokenizerError. */
 export function openGguf(path: string): OpenedModel {
   const { metadata, tensors } = readGgufModel(path);
-  const { spec } = readGgufSpec(metadata, tensors);
+  const { family, spec } = readGgufSpec(metadata, tensors);
   const tokenizer = readGgufTokenizer(metadata, spec.vocabSize);
   const ignored = [ROPE_FREQS, ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT];
   return {
     path,
     source: 'gguf',
     spec,
-    weights: resolveWeights(spec, GGUF_NAMES, tensors, {
+    weights: resolveWeights(spec, mergeNames(family.gguf?.names ?? {}, GGUF_NAMES), tensors, {
       path,
       ignored,
       extraLayers: metadata.integer(`${metadata.text('general.architecture')}.nextn_predict_layers`) ?? 0,

@@ -60,6 +60,8 @@ describe('step wire form', () => {
           tokenIds: Int32Array.from([7, 8]),
           firstPosition: 31,
           blockIds: [5, 2],
+          stateSource: 6,
+          stateTarget: 0,
           logitRows: 1,
           cancelSlot: 3,
           ropes,
@@ -74,7 +76,7 @@ describe('step wire form', () => {
         },
       ],
     });
-    expect([...step]).toEqual([2, 3, 2, 31, 1, 3, 2, 1, 0, 0, 1, 1, 5, 2, 4, 7, 8, 9]);
+    expect([...step]).toEqual([2, 3, 2, 31, 1, 3, 2, 7, 1, 1, 0, 0, 1, 1, 0, 0, 5, 2, 4, 7, 8, 9]);
     expect([...values]).toEqual([2, 1, 0.5, 2, 1, 0.5]);
   });
 
@@ -83,6 +85,6 @@ describe('step wire form', () => {
     const sequence = { firstPosition: 0, blockIds: [0], logitRows: 1, cancelSlot: 0, ropes: [] };
     encoder.encode({ sequences: [{ ...sequence, tokenIds: new Int32Array(900).fill(3) }] });
     const { step } = encoder.encode({ sequences: [{ ...sequence, tokenIds: Int32Array.from([6]) }] });
-    expect([...step]).toEqual([1, 1, 1, 0, 1, 0, 1, 0, 6]);
+    expect([...step]).toEqual([1, 1, 1, 0, 1, 0, 1, 0, 0, 0, 6]);
   });
 });

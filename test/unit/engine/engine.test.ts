@@ -4,7 +4,7 @@ import { UNREAD_PARTS } from '../../../src/engine/messages.js';
 import { DeviceError, GpuError } from '../../../src/errors.js';
 import { GPU_PLACE } from '../../../src/schedule/plan.js';
 import { TOY, toyAnswer, toyExperts } from './fake-device.js';
-import { Harness, toyText } from './harness.js';
+import { Harness, type HarnessOptions, toyText } from './harness.js';
 
 const prompt = (length: number, seed = 1) => Array.from({ length }, (_, i) => (i * 13 + seed * 29) % 90);
 
@@ -259,7 +259,10 @@ describe('prefix cache', () => {
     expect(harness.results.get(1)?.usage.cachedPromptTokens).toBe(0);
   });
 
-  it('changes no answer, whatever is shared, preempted, cancelled or evicted', () => {
+  it.each([
+    ['keys and values', undefined],
+    ['states', 9],
+  ])('changes no answer, whatever is shared, preempted, cancelled or evicted: %s', (_, stateSlots) => {
     const request = fc.record({
       length: fc.integer({ min: 1, max: 120 }),
       fork: fc.nat(120),
@@ -274,7 +277,8 @@ describe('prefix cache', () => {
         fc.integer({ min: 1, max: 80 }),
         fc.integer({ min: 5, max: 14 }),
         (requests, maxBatchTokens, blocks) => {
-          const harness = new Harness({ maxBatchTokens, blocks, maxContext: 160, maxSequences: 3 });
+          const limits = { maxBatchTokens, blocks, maxContext: 160, maxSequences: 3 };
+          const harness = new Harness({ ...limits, stateSlots });
           const prompts = requests.map(({ length, fork }, index) => [
             ...prompt(Math.min(length, fork)),
             ...prompt(Math.max(0, length - fork), index + 2),
@@ -297,7 +301,64 @@ describe('prefix cache', () => {
       ),
       { numRuns: 100 },
     );
-    expect(cachedTokens).toBeGreaterThan(1000);
+    expect(cachedTokens).toBeGreaterThan(stateSlots === undefined ? 1000 : 300);
+  });
+});
+
+describe('states', () => {
+  const stateful = (options: HarnessOptions = {}) =>
+    new Harness({ stateSlots: 2 * 8 + 4, maxBatchTokens: 64, ...options });
+  const reused = (harness: Harness, tokens: number[], maxTokens = 2) => {
+    const result = harness.generate(tokens, { maxTokens });
+    expect(result.tokenIds).toEqual(toyAnswer(tokens, maxTokens));
+    return result.usage.cachedPromptTokens;
+  };
+
+  it('go on from the last block of an answer in the next turn', () => {
+    const harness = stateful();
+    const first = harness.generate(prompt(70), { maxTokens: 40 });
+    const turn = [...prompt(70), ...first.tokenIds, ...prompt(9, 3)];
+    expect(reused(harness, turn)).toBe(96);
+  });
+
+  it('are kept where a chunk of a prompt ends at the border of a block', () => {
+    const harness = stateful();
+    expect(reused(harness, prompt(150))).toBe(0);
+    expect(reused(harness, [...prompt(130), ...prompt(20, 2)])).toBe(128);
+  });
+
+  it('are kept where a second prompt parted from the first, for a third', () => {
+    const harness = stateful({ maxBatchTokens: 256 });
+    const asked = (seed: number) => [...prompt(100), ...prompt(40, seed)];
+    expect([2, 3, 4].map((seed) => reused(harness, asked(seed)))).toEqual([0, 0, 96]);
+  });
+
+  it('are not advanced by a step that was aborted', () => {
+    const harness = stateful();
+    harness.add(1, prompt(50), { maxTokens: 6 });
+    harness.add(2, prompt(40, 2), { maxTokens: 6 });
+    for (let i = 0; i < 3; i++) harness.engine.step();
+    harness.device.onLayer = (layer) => {
+      if (layer === 2) Atomics.store(harness.cancelFlags, 1, 1);
+    };
+    harness.run();
+    expect(harness.results.get(1)?.finishReason).toBe('cancelled');
+    expect(harness.results.get(2)?.tokenIds).toEqual(toyAnswer(prompt(40, 2), 6));
+  });
+
+  it('of paused sequences make room for those that are read', () => {
+    const harness = stateful({ maxSequences: 1, stateSlots: 2, prefixCache: false });
+    harness.add(1, prompt(20), { maxTokens: 100 });
+    harness.run({ acknowledge: false });
+    expect(harness.results.size).toBe(0);
+    harness.add(2, prompt(20, 2), { maxTokens: 4 });
+    harness.run({ acknowledge: false });
+    expect(harness.results.get(2)?.tokenIds).toEqual(toyAnswer(prompt(20, 2), 4));
+    for (let i = 0; i < 200 && harness.results.size < 2; i++) {
+      harness.engine.acknowledge(1, 1);
+      harness.engine.step();
+    }
+    expect(harness.results.get(1)?.tokenIds).toEqual(toyAnswer(prompt(20), 100));
   });
 });
 

@@ -1,7 +1,8 @@
 /**
  * A Device that computes a toy model in TypeScript: the next token depends on every token of the sequence in order,
  * read back through the KV blocks, so a wrong block, position, chunk or batch changes the text. Checks the order of
- * calls. Time is virtual.
+ * calls. With states, a slot holds the tokens that made it, and a step spoils the slot that it writes until it is done.
+ * Time is virtual.
  */
 import {
   type Device,
@@ -44,6 +45,8 @@ export type FakeDeviceOptions = {
   expertSlots?: number;
   cancelFlags?: Int32Array;
   denseLayers?: number[];
+  /** A model with states: the next token depends on what its slot holds instead of the KV blocks. */
+  stateSlots?: number;
   /** Next tokens for some sequences' logits instead of the toy model's. */
   next?: (tokens: number[]) => number;
 };
@@ -58,6 +61,7 @@ export class FakeDevice implements Device {
   tracing = false;
   #clockUs = 0;
   #kv: Int32Array;
+  #states = new Map<number, readonly number[]>();
   #batch: StepBatch = { sequences: [] };
   #nextLayer = 0;
   #awaitsExperts = -1;
@@ -92,6 +96,7 @@ export class FakeDevice implements Device {
   loseGpu(): void {
     Object.assign(this.info, { gpu: 'off', expertSlots: 0 });
     this.#kv.fill(-1);
+    this.#states.clear();
     this.#awaitsExperts = -1;
     this.#arriving = [];
   }
@@ -102,6 +107,7 @@ export class FakeDevice implements Device {
       if (blockIds.length * KV_BLOCK_TOKENS < end)
         throw new Error(`${blockIds.length} blocks for ${end} tokens`);
     }
+    this.#checkStates(batch);
     // A copy: the engine may not rely on the device reading its arrays later, nor the device on their staying.
     const sequences = batch.sequences.map((part) => ({
       ...part,
@@ -163,13 +169,20 @@ export class FakeDevice implements Device {
     if (this.#awaitsExperts >= 0) throw new Error('logits before the last experts');
     if (this.#cancelled()) return { status: 'aborted', rows: 0, logits: new Float32Array(0) };
     for (const part of this.#batch.sequences) this.#store(part);
+    const afterwards = this.#batch.sequences.map((part) => this.#stateAfter(part));
+    this.#batch.sequences.forEach(({ stateTarget }, index) => {
+      if (stateTarget !== undefined) this.#states.set(stateTarget, afterwards[index] ?? []);
+    });
     const wanting = this.#batch.sequences.flatMap((part) => {
       const end = part.firstPosition + part.tokenIds.length;
       return Array.from({ length: part.logitRows }, (_, i) => ({ part, end: end - part.logitRows + i + 1 }));
     });
     const logits = new Float32Array(wanting.length * TOY.vocabSize);
     wanting.forEach(({ part, end }, row) => {
-      const tokens = Array.from({ length: end }, (_, at) => this.#kv[slotOf(part.blockIds, at)] ?? -1);
+      const state = this.#states.get(part.stateTarget ?? -1);
+      const tokens =
+        state?.slice(0, end) ??
+        Array.from({ length: end }, (_, at) => this.#kv[slotOf(part.blockIds, at)] ?? -1);
       const next = this.#options.next?.(tokens) ?? toyNext(tokens);
       logits[row * TOY.vocabSize + next] = 10;
     });
@@ -214,6 +227,37 @@ export class FakeDevice implements Device {
   #cancelled(): boolean {
     const flags = this.#options.cancelFlags;
     return this.#batch.sequences.some(({ cancelSlot }) => cancelSlot > 0 && flags?.[cancelSlot]);
+  }
+
+  /** Every sequence of a model with states goes on from its own and writes a slot that nothing else needs. */
+  #checkStates({ sequences }: StepBatch): void {
+    const sources = sequences.map(({ stateSource }) => stateSource);
+    const targets = sequences.map(({ stateTarget }) => stateTarget);
+    if (this.#options.stateSlots === undefined) {
+      if ([...sources, ...targets].some((slot) => slot !== undefined)) throw new Error('no states here');
+      return;
+    }
+    if (new Set(targets).size < targets.length) throw new Error('a slot is written twice');
+    for (const part of sequences) this.#checkState(part, sources, this.#options.stateSlots);
+    for (const target of targets) if (target !== undefined) this.#states.delete(target);
+  }
+
+  #checkState(
+    { stateSource, stateTarget, firstPosition }: StepBatch['sequences'][number],
+    sources: readonly (number | undefined)[],
+    slots: number,
+  ): void {
+    if (stateTarget === undefined || stateTarget >= slots) throw new Error(`no slot ${stateTarget}`);
+    if (sources.includes(stateTarget)) throw new Error(`slot ${stateTarget} is read and written`);
+    const before = stateSource === undefined ? [] : this.#states.get(stateSource);
+    if (before?.length !== firstPosition)
+      throw new Error(`a state of ${before?.length} tokens at position ${firstPosition}`);
+  }
+
+  #stateAfter({ stateSource, tokenIds }: StepBatch['sequences'][number]): number[] {
+    const before = stateSource === undefined ? [] : this.#states.get(stateSource);
+    if (before === undefined) throw new Error(`slot ${stateSource} holds nothing`);
+    return [...before, ...tokenIds];
   }
 
   #store({ blockIds, tokenIds, firstPosition }: StepBatch['sequences'][number]): void {

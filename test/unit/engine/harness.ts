@@ -75,6 +75,7 @@ export class Harness {
       topK: TOY.topK,
       maxContext: options.maxContext ?? 256,
       kvBlocks: blocks,
+      stateSlots: options.stateSlots,
       limits: {
         maxBatchTokens: options.maxBatchTokens ?? 64,
         maxSequences: options.maxSequences ?? 8,

@@ -58,9 +58,9 @@ describe('loadWeights', () => {
     expect(target.files).toEqual(['/m/a.safetensors', '/m/b.safetensors']);
     const gate = WEIGHT_ROLES.indexOf('expertGate');
     expect(target.lots.slice(0, 2)).toEqual([
-      [[0, -1, -1, 10, 100, 0, 4, 3, -1, 1, 0, 0, 0, 0, 0, 0, 0]],
+      [[0, -1, -1, 10, 100, 0, 4, 3, -1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0]],
       [
-        [gate, 0, 0, 11, 1000, 2, 2, 3, -1, 1, 0, 0, 0, 0, 0, 0, 0],
+        [gate, 0, 0, 11, 1000, 2, 2, 3, -1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0],
         [
           gate,
           0,
@@ -79,6 +79,8 @@ describe('loadWeights', () => {
           0,
           0,
           0,
+          1,
+          0,
         ],
       ],
     ]);
@@ -96,7 +98,7 @@ describe('loadWeights', () => {
     loadWeights({ weights: [part], tensors }, target, () => undefined, never);
     const row = target.lots[0]?.[0] ?? [];
     expect(row[4]).toBe(1000 + 3 * 4 * 2 + 2 * 2);
-    expect([row[10], row.at(-1)]).toEqual([1, 4]);
+    expect([row[10], row[16]]).toEqual([1, 4]);
   });
 
   it('stops between lots', () => {

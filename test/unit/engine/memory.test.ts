@@ -52,6 +52,8 @@ describe('checkMemory', () => {
     expect(refuse).toThrow(
       '/models/big needs 4.00 GiB of memory (experts 3.00 GiB, other weights 1.00 GiB, KV cache 1.0 MiB), but only 2.00 GiB are available',
     );
+    const states = [...parts, { place: 'units', kind: 'states', sizeBytes: 3 * 2 ** 20 } as const];
+    expect(() => checkMemory(states, 0, 'm')).toThrow('KV cache 1.0 MiB, states 3.0 MiB), but');
     expect(refuse).toThrow(expect.objectContaining({ code: 'ERR_MEMORY', availableBytes: 2 * GIB }));
   });
 });

@@ -133,6 +133,8 @@ describe('other checkpoints', () => {
     ['qwen2_moe-sliding-window', /one window for all layers, got 24 and 0/],
     ['llama4', /norms behind their parts, got llama4_text/],
     ['gemma4', /norms behind their parts, got gemma4_text/],
+    ['qwen3_next', /layer 0: expected attention without a gate, .*got a layer with a state/],
+    ['lfm2_moe', /layer 0: expected attention without a gate, .*got a layer with a state/],
   ])('%s is refused: GGUF cannot say it', (name, message) => {
     const path = join(newFolder(), 'model.gguf');
     const error = thrownBy(() => convertToGguf(openModel(join(GOLDENS, name)), path, { dtype: 'keep' }));

@@ -5,7 +5,9 @@
 import { describe, expect, it } from 'vitest';
 import { ModelFormatError } from '../../../src/errors.js';
 import { ConfigReader } from '../../../src/model/config.js';
+import { NO_ATTENTION } from '../../../src/model/families/recurrent-layers.js';
 import { familyOf } from '../../../src/model/families/registry.js';
+import { stateValuesPerSequence } from '../../../src/model/kv-shape.js';
 import type { ModelSpec } from '../../../src/model/model-spec.js';
 import { openModel } from '../../../src/model/open-model.js';
 import {
@@ -268,6 +270,152 @@ describe('the published configs', () => {
     expect(spec.ropes[0]?.style).toBe('interleaved');
   });
 
+  it('Qwen3-Next-80B-A3B-Instruct', () => {
+    const spec = specOf({
+      architectures: ['Qwen3NextForCausalLM'],
+      attention_bias: false,
+      attention_dropout: 0.0,
+      bos_token_id: 151643,
+      decoder_sparse_step: 1,
+      eos_token_id: 151645,
+      full_attention_interval: 4,
+      head_dim: 256,
+      hidden_act: 'silu',
+      hidden_size: 2048,
+      intermediate_size: 5120,
+      linear_conv_kernel_dim: 4,
+      linear_key_head_dim: 128,
+      linear_num_key_heads: 16,
+      linear_num_value_heads: 32,
+      linear_value_head_dim: 128,
+      max_position_embeddings: 262144,
+      mlp_only_layers: [],
+      model_type: 'qwen3_next',
+      moe_intermediate_size: 512,
+      norm_topk_prob: true,
+      num_attention_heads: 16,
+      num_experts: 512,
+      num_experts_per_tok: 10,
+      num_hidden_layers: 48,
+      num_key_value_heads: 2,
+      partial_rotary_factor: 0.25,
+      rms_norm_eps: 1e-6,
+      rope_scaling: null,
+      rope_theta: 10000000,
+      shared_expert_intermediate_size: 512,
+      tie_word_embeddings: false,
+      torch_dtype: 'bfloat16',
+      use_sliding_window: false,
+      vocab_size: 151936,
+    });
+    expect(spec.layers.map(({ recurrent }) => recurrent === undefined)).toEqual(
+      Array.from({ length: 48 }, (_, layer) => layer % 4 === 3),
+    );
+    expect(spec.layers[0]).toMatchObject({
+      attention: NO_ATTENTION,
+      recurrent: { numKeyHeads: 16, numValueHeads: 32, keyHeadDim: 128, valueHeadDim: 128, convWidth: 4 },
+    });
+    expect(spec.layers[3]?.attention).toMatchObject({ outputGate: true, qkNorm: 'head', headDim: 256 });
+    expect(spec.ropes[0]).toMatchObject({ rotaryDim: 64, theta: 1e7 });
+    // 36 layers of 3 rows of 8,192 inputs and 32 matrices of 128 x 128.
+    expect(spec.layers.reduce((sum, layer) => sum + stateValuesPerSequence(layer), 0)).toBe(
+      36 * (3 * 8192 + 32 * 128 * 128),
+    );
+  });
+
+  it('Qwen3.5-35B-A3B, the text of a model that sees', () => {
+    const text = {
+      attention_bias: false,
+      attn_output_gate: true,
+      dtype: 'bfloat16',
+      eos_token_id: 248044,
+      full_attention_interval: 4,
+      head_dim: 256,
+      hidden_act: 'silu',
+      hidden_size: 2048,
+      linear_conv_kernel_dim: 4,
+      linear_key_head_dim: 128,
+      linear_num_key_heads: 16,
+      linear_num_value_heads: 32,
+      linear_value_head_dim: 128,
+      max_position_embeddings: 262144,
+      model_type: 'qwen3_5_moe_text',
+      moe_intermediate_size: 512,
+      mtp_num_hidden_layers: 1,
+      num_attention_heads: 16,
+      num_experts: 256,
+      num_experts_per_tok: 8,
+      num_hidden_layers: 40,
+      num_key_value_heads: 2,
+      rms_norm_eps: 1e-6,
+      rope_parameters: {
+        mrope_interleaved: true,
+        mrope_section: [11, 11, 10],
+        partial_rotary_factor: 0.25,
+        rope_theta: 10000000,
+        rope_type: 'default',
+      },
+      shared_expert_intermediate_size: 512,
+      vocab_size: 248320,
+    };
+    const spec = specOf({
+      architectures: ['Qwen3_5MoeForConditionalGeneration'],
+      image_token_id: 248056,
+      model_type: 'qwen3_5_moe',
+      text_config: text,
+      tie_word_embeddings: false,
+      vision_config: { depth: 27, model_type: 'qwen3_5_moe' },
+    });
+    expect(spec).toEqual(specOf(text));
+    expect(spec.layers.filter(({ recurrent }) => recurrent?.kind === 'gated-delta')).toHaveLength(30);
+    expect(spec.ropes[0]).toMatchObject({ rotaryDim: 64, theta: 1e7 });
+    expect(moeOf(spec, 39)).toMatchObject({ numExperts: 256, numExpertsPerTok: 8 });
+  });
+
+  it('LFM2-8B-A1B', () => {
+    const types = Array.from({ length: 24 }, (_, layer) =>
+      [2, 6, 10, 14, 18, 21].includes(layer) ? 'full_attention' : 'conv',
+    );
+    const spec = specOf({
+      architectures: ['Lfm2MoeForCausalLM'],
+      bos_token_id: 1,
+      conv_L_cache: 3,
+      conv_bias: false,
+      dtype: 'bfloat16',
+      eos_token_id: 7,
+      hidden_size: 2048,
+      intermediate_size: 7168,
+      layer_types: types,
+      max_position_embeddings: 128000,
+      model_type: 'lfm2_moe',
+      moe_intermediate_size: 1792,
+      norm_eps: 1e-5,
+      norm_topk_prob: true,
+      num_attention_heads: 32,
+      num_dense_layers: 2,
+      num_experts: 32,
+      num_experts_per_tok: 4,
+      num_hidden_layers: 24,
+      num_key_value_heads: 8,
+      pad_token_id: 0,
+      rope_theta: 1000000.0,
+      routed_scaling_factor: 1.0,
+      tie_embedding: true,
+      use_cache: true,
+      use_expert_bias: true,
+      vocab_size: 65536,
+    });
+    expect(spec).toMatchObject({ tiedEmbeddings: true, norm: { eps: 1e-5 } });
+    expect(spec.layers.map(({ recurrent }) => (recurrent ? 'conv' : 'full_attention'))).toEqual(types);
+    expect(spec.layers.map(({ ffn }) => ffn.kind)).toEqual([
+      'dense',
+      'dense',
+      ...new Array<string>(22).fill('moe'),
+    ]);
+    expect(spec.layers[0]?.recurrent).toEqual({ kind: 'short-conv', convWidth: 3, channels: 2048 });
+    expect(moeOf(spec, 2).router).toMatchObject({ scoring: 'sigmoid', selectionBias: true });
+  });
+
   it('MiniMax-M2, but for its 8-bit floats', () => {
     const spec = specOf({
       architectures: ['MiniMaxM2ForCausalLM'],
@@ -480,6 +628,23 @@ describe('a config that is wrong', () => {
       'qwen2_moe',
       { layer_types: ['full_attention', 'sliding_attention'] },
       /`use_sliding_window` = false, got "sliding_attention"/,
+    ],
+    [
+      'value heads that key heads do not divide',
+      'qwen3_next',
+      { linear_num_value_heads: 3 },
+      /linear_num_value_heads: .*`linear_num_key_heads` = 2, got 3/,
+    ],
+    ['another activation of a delta net', 'qwen3_next', { hidden_act: 'gelu' }, /expected silu .*got "gelu"/],
+    ['biases beside a gate', 'qwen3_5_moe_text', { attention_bias: true }, /attention_bias: expected false/],
+    ['a long convolution', 'qwen3_next', { linear_conv_kernel_dim: 17 }, /from 1 to 16, got 17/],
+    ['biases of a convolution', 'lfm2_moe', { conv_bias: true }, /conv_bias: expected false/],
+    ['no list of layers', 'lfm2_moe', { layer_types: null }, /layer_types: expected a list of strings/],
+    [
+      'two answers about the embeddings',
+      'lfm2_moe',
+      { tie_embedding: true, tie_word_embeddings: false },
+      /tie_embedding: .*`tie_word_embeddings` = false, got true/,
     ],
     ['biases on latents', 'deepseek_v3', { attention_bias: true }, /attention_bias: expected false/],
     ['another rotated part', 'deepseek_v3', { head_dim: 4 }, /`qk_rope_head_dim` = 2, got 4/],

@@ -21,6 +21,7 @@ function floats(path: string): Float32Array {
 describe.each([
   ...['qwen3_moe', 'qwen2_moe', 'mixtral', 'olmoe', 'phimoe', 'granitemoe', 'glm4_moe', 'ernie4_5_moe'],
   ...['minimax_m2', 'deepseek_v2', 'deepseek_v3', 'glm4_moe_lite', 'gpt_oss', 'llama4', 'gemma4'],
+  ...['qwen3_next', 'qwen3_5_moe_text', 'lfm2_moe'],
 ])('%s.gguf', (name) => {
   const folder = join('test/golden/fixtures', name);
   const golden = JSON.parse(readFileSync(join(folder, 'golden.json'), 'utf8')) as Golden;

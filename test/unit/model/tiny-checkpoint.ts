@@ -9,7 +9,7 @@ import { afterAll } from 'vitest';
 import { ConfigReader } from '../../../src/model/config.js';
 import type { WeightName } from '../../../src/model/families/family.js';
 import { familyOf } from '../../../src/model/families/registry.js';
-import type { ModelSpec } from '../../../src/model/model-spec.js';
+import type { ModelSpec, WeightNeed, WeightRole } from '../../../src/model/model-spec.js';
 import { CHAR_TO_BYTE } from '../../../src/model/token-pieces.js';
 import { neededWeights } from '../../../src/model/weights.js';
 
@@ -211,6 +211,50 @@ export const TINY_CONFIGS: Record<string, Json> = {
     intermediate_size: 10,
     layer_types: ['sliding_attention', 'full_attention'],
   },
+  qwen3_next: {
+    model_type: 'qwen3_next',
+    architectures: ['Qwen3NextForCausalLM'],
+    ...SIZES,
+    head_dim: 8,
+    num_key_value_heads: 1,
+    num_experts: 3,
+    num_experts_per_tok: 2,
+    moe_intermediate_size: 5,
+    shared_expert_intermediate_size: 6,
+    intermediate_size: 10,
+    mlp_only_layers: [1],
+    full_attention_interval: 2,
+    linear_num_key_heads: 2,
+    linear_num_value_heads: 4,
+    linear_key_head_dim: 3,
+    linear_value_head_dim: 2,
+  },
+  qwen3_5_moe_text: {
+    model_type: 'qwen3_5_moe_text',
+    ...SIZES,
+    head_dim: 8,
+    num_key_value_heads: 1,
+    num_experts: 3,
+    num_experts_per_tok: 2,
+    moe_intermediate_size: 5,
+    shared_expert_intermediate_size: 6,
+    full_attention_interval: 2,
+    linear_num_key_heads: 2,
+    linear_num_value_heads: 4,
+    linear_key_head_dim: 3,
+    linear_value_head_dim: 2,
+  },
+  lfm2_moe: {
+    model_type: 'lfm2_moe',
+    ...SIZES,
+    num_key_value_heads: 1,
+    num_experts: 3,
+    num_experts_per_tok: 2,
+    moe_intermediate_size: 5,
+    intermediate_size: 10,
+    num_dense_layers: 1,
+    layer_types: ['conv', 'full_attention'],
+  },
   minimax_m2: {
     model_type: 'minimax_m2',
     ...SIZES,
@@ -229,27 +273,36 @@ export function neededTensors(config: Json, nameNumber = 0): TestTensor[] {
   const family = familyOf(reader);
   const tensors = new Map<string, TestTensor>();
   const spec = family.readSpec(reader);
-  for (const need of neededWeights(spec)) {
+  const needs = [...neededWeights(spec)];
+  for (const need of needs) {
     const names: readonly WeightName[] = family.hubNames[need.role] ?? [];
     const name = names[Math.min(nameNumber, names.length - 1)];
     if (name === undefined) throw new Error(`no name for ${need.role}`);
-    const view = typeof name === 'string' ? { tensor: name, parts: 1 } : name;
+    const view = { parts: 1, ...(typeof name === 'string' ? { tensor: name } : name) };
     const stacked = need.expert >= 0 && !view.tensor.includes('{expert}');
     const full = view.tensor.replace('{layer}', `${need.layer}`).replace('{expert}', `${need.expert}`);
-    if (need.head !== undefined) {
-      tensors.set(full, { name: full, shape: latentUpShape(spec, need.layer) });
-      continue;
-    }
-    if (typeof name !== 'string' && name.transposed) {
-      const matrix = [need.cols, need.rows * name.parts];
-      tensors.set(full, { name: full, shape: stacked ? [3, ...matrix] : matrix });
-      continue;
-    }
-    const isVector = need.rows === 1 && !['router', 'sharedExpertGate'].includes(need.role);
-    const matrix = isVector ? [need.cols] : [need.rows * view.parts, need.cols];
+    const matrix = need.head === undefined ? shapeOf(need, view, needs) : latentUpShape(spec, need.layer);
     tensors.set(full, { name: full, shape: stacked ? [3, ...matrix] : matrix });
   }
   return [...tensors.values()];
+}
+
+type View = { parts: number; transposed?: boolean; holds?: readonly WeightRole[] };
+
+/** Of the tensor that holds a weight, and maybe others, of one expert where it is an expert's. */
+function shapeOf(
+  { role, layer, rows, cols }: WeightNeed,
+  view: View,
+  needs: readonly WeightNeed[],
+): number[] {
+  const { parts, transposed, holds } = view;
+  if (transposed) return [cols, rows * parts];
+  if (holds !== undefined) {
+    const held = needs.filter((other) => other.layer === layer && holds.includes(other.role));
+    return [held.reduce((sum, other) => sum + other.rows, 0), cols];
+  }
+  if (role === 'convKernel') return [rows, 1, cols];
+  return rows === 1 && !['router', 'sharedExpertGate'].includes(role) ? [cols] : [rows * parts, cols];
 }
 
 /** Keys and values of all heads in one matrix. */

@@ -8,6 +8,7 @@ const bytes = {
   denseBytes: 3 * GIB,
   expertBytes: 48 * 128 * 9_437_184,
   kvBytes: GIB,
+  stateBytes: 0,
   slotBytes: 1251 * 9_437_184,
 };
 
