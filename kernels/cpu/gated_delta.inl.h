@@ -44,11 +44,13 @@ NEARMOE_INLINE void delta_update(const GatedDeltaArgs& args, size_t t, const flo
       following_key = f_set(next_k[i]);
       following_query = f_set(next_q[i]);
     }
+    // Panels lie a multiple of 4 KiB apart: a load behind a store at the same offset would wait for it.
+    VF state[kPanels];
+    for (size_t p = 0; p < kPanels; ++p) state[p] = f_mul(decay, f_load(in + p * panel + i * kDeltaLanes));
     for (size_t p = 0; p < kPanels; ++p) {
-      const size_t at = p * panel + i * kDeltaLanes;
-      const VF state = f_fma(key, delta[p], f_mul(decay, f_load(in + at)));
-      f_store(out + at, state);
-      if constexpr (kNext) sums.add(p, state, following_key, following_query);
+      state[p] = f_fma(key, delta[p], state[p]);
+      f_store(out + p * panel + i * kDeltaLanes, state[p]);
+      if constexpr (kNext) sums.add(p, state[p], following_key, following_query);
     }
   }
 }

@@ -1,7 +1,7 @@
 // The states of layers that have them in the place of keys and values: slots, each with the state of one
 // sequence after some token, over all layers. A step reads one slot and writes another, so that an aborted
-// step leaves no trace. Which slot holds what is decided in TypeScript (engine/sequence-cache.ts); here is only
-// the memory.
+// step leaves no trace. Which slot holds what is decided in TypeScript (engine/sequence-cache.ts); here is
+// only the memory.
 #pragma once
 
 #include <cstdint>
