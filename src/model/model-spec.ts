@@ -22,8 +22,8 @@ export type RopeSpec = {
 export type RopeScaling =
   | { type: 'default' }
   | { type: 'linear'; factor: number }
-  /** Gemma's: the first `rotatedShare` of the pairs turn, at the frequencies that whole heads would have. */
-  | { type: 'proportional'; factor: number; rotatedShare: number }
+  /** Gemma's: the first pairs turn, at the frequencies that whole heads would have, and the others stand still. */
+  | { type: 'proportional'; factor: number; rotatedPairs: number }
   | { type: 'dynamic'; factor: number; originalMaxPositions: number }
   | {
       type: 'yarn';

@@ -190,10 +190,12 @@ const SCALING_READERS: Record<string, ScalingReader> = {
       throw config.unsupported('head_dim', 'more than 2 with dynamic rope scaling', rotaryDim);
     return { type: 'dynamic', factor: readFactor(parameters), originalMaxPositions: maxPositions };
   },
-  proportional: (parameters) => ({
+  proportional: (parameters, { rotaryDim }) => ({
     type: 'proportional',
     factor: parameters.number('factor', 1, FACTOR),
-    rotatedShare: parameters.number('partial_rotary_factor', 1, { min: 0, max: 1 }),
+    rotatedPairs: Math.floor(
+      (parameters.number('partial_rotary_factor', 1, { min: 0, max: 1 }) * rotaryDim) / 2,
+    ),
   }),
   yarn: readYarn,
   longrope: readLongrope,

@@ -85,14 +85,12 @@ function plain(theta: number, dim: number): Float32Array {
   return powers(theta, dim).map((power) => 1 / power);
 }
 
-/** Pairs behind the rotated share stand still. */
 function proportional(
   theta: number,
   dim: number,
-  { factor, rotatedShare }: Extract<RopeScaling, { type: 'proportional' }>,
+  { factor, rotatedPairs }: Extract<RopeScaling, { type: 'proportional' }>,
 ): Float32Array {
-  const rotated = Math.floor((rotatedShare * dim) / 2);
-  return plain(theta, dim).map((frequency, i) => (i < rotated ? frequency / factor : 0));
+  return plain(theta, dim).map((frequency, i) => (i < rotatedPairs ? frequency / factor : 0));
 }
 
 /** NTK-aware scaling: beyond the trained length the base grows with the sequence. */

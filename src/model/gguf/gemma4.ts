@@ -54,5 +54,6 @@ function keyValueHeads({ metadata }: GgufSource, numLayers: number): ArrayLike<n
 function rotatedShare({ tensors }: GgufSource, headDim: number): number {
   if (!tensors.has(ROPE_FREQS)) return 1;
   const rotated = readRopeFactors(tensors, ROPE_FREQS).filter((factor) => factor < STANDS_STILL);
-  return (2 * rotated.length) / headDim;
+  // Half a value more, so that no pair is lost to rounding; whole pairs are counted.
+  return Math.min((2 * rotated.length + 0.5) / headDim, 1);
 }

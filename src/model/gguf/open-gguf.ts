@@ -50,7 +50,16 @@ function readTemplates(metadata: GgufMetadata): ChatTemplateTexts {
 /** Tokens that end a turn in the chat formats of published models; metadata has room for one or two of them only. */
 const END_TEXTS = [
   ...['<|im_end|>', '<|endoftext|>', '<|end_of_text|>', '<|eot_id|>', '<|eom_id|>', '<|end|>', '<|return|>'],
-  ...['<|call|>', '<end_of_turn>', '<end_of_utterance>', '<EOT>', '<\uff5cend\u2581of\u2581sentence\uff5c>'],
+  ...[
+    '<|eot|>',
+    '<|eom|>',
+    '<turn|>',
+    '<|call|>',
+    '<end_of_turn>',
+    '<end_of_utterance>',
+    '<EOT>',
+    '<\uff5cend\u2581of\u2581sentence\uff5c>',
+  ],
 ];
 
 function readGeneration(metadata: GgufMetadata, tokenizer: Tokenizer): GenerationConfig {

@@ -1,11 +1,12 @@
 /**
- * The vocabulary of Gemma 4's GGUF files: byte-pair merges over visible spaces with bytes to fall back on, held to what
+ * GGUF files of Llama 4 and Gemma 4 by gguf-py have the specs of their checkpoints. The vocabulary of Gemma 4's files: byte-pair merges over visible spaces with bytes to fall back on, held to what
  * Hugging Face's tokenizers gave for the same vocabulary and merges.
  */
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { readGgufHeader } from '../../../src/model/gguf/reader.js';
 import { readGgufTokenizer } from '../../../src/model/gguf/tokenizer.js';
+import { openModel } from '../../../src/model/open-model.js';
 import { ggufFile, type Metadata } from './gguf-bytes.js';
 import { newFile } from './tiny-checkpoint.js';
 
@@ -45,4 +46,17 @@ it('encodes and decodes by its merges', () => {
     expect(ours.encode(text, { addSpecialTokens: false }), text).toEqual(idsWithoutSpecial);
     expect(ours.decode(ids)).toBe(decoded);
   }
+});
+
+const CHECKPOINTS = 'test/golden/fixtures';
+
+/** Values that GGUF keeps as float32 are rounded in it. */
+const inFloat32 = (spec: unknown): unknown =>
+  JSON.parse(JSON.stringify(spec), (_key, value) => (typeof value === 'number' ? Math.fround(value) : value));
+
+it.each(['llama4', 'gemma4'])('the spec of %s.gguf is that of its checkpoint', (name) => {
+  const { spec, weights } = openModel(`test/fixtures/gguf/golden/${name}.gguf`);
+  const hub = openModel(`${CHECKPOINTS}/${name}`);
+  expect(inFloat32(spec)).toEqual(inFloat32(hub.spec));
+  expect(weights.length).toBe(hub.weights.length);
 });

@@ -152,7 +152,7 @@ describe('the published configs', () => {
     expect(spec.ropes[1]).toMatchObject({
       rotaryDim: 512,
       theta: 1e6,
-      scaling: { type: 'proportional', rotatedShare: 0.25, factor: 1 },
+      scaling: { type: 'proportional', rotatedPairs: 64, factor: 1 },
     });
     expect(spec.layers[29]).toMatchObject({
       postNorms: true,
