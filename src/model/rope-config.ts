@@ -76,9 +76,14 @@ function readRotaryDim(config: ConfigReader, parameters: ConfigReader, defaults:
     reader.number(key, undefined, { min: 0, max: 1 }),
   );
   if (factor !== other) throw config.contradiction(parameters.label(key), factor, key, other);
+  const told = partialRotaryFactor !== undefined && config.has('rotary_dim');
+  if (told && readers.length > 0) {
+    const dim = config.integer('rotary_dim', undefined);
+    if (dim !== Math.trunc(headDim * factor)) throw config.contradiction(key, factor, 'rotary_dim', dim);
+  }
   if (factor !== 1 && partialRotaryFactor === undefined)
     throw (readers[0] ?? config).unsupported(key, '1 (whole heads are rotated)', factor);
-  const explicit = partialRotaryFactor !== undefined && config.has('rotary_dim') && readers.length === 0;
+  const explicit = told && readers.length === 0;
   const rotaryDim = explicit
     ? config.integer('rotary_dim', undefined, { max: headDim })
     : Math.trunc(headDim * factor);

@@ -48,6 +48,26 @@ export function checkedTokenizerJson(
     } else note(`added_tokens[${i}].id`, token.id);
   }
   if (highestId < 0) fail('model.vocab', 'tokens', 'none');
-  const parts = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null };
-  return { json: { ...parts, ...json, model: { ...model, type }, added_tokens: added }, highestId };
+  const parts = { normalizer: null, post_processor: null, decoder: null };
+  const preTokenizer = portableStep(json.pre_tokenizer ?? null);
+  const checked = {
+    ...parts,
+    ...json,
+    pre_tokenizer: preTokenizer,
+    model: { ...model, type },
+    added_tokens: added,
+  };
+  return { json: checked, highestId };
+}
+
+/** A pre-tokenizer whose expressions JavaScript takes: `[a&&[^b]]` is Oniguruma's alone. */
+function portableStep(step: unknown): unknown {
+  if (!isJsonObject(step)) return step;
+  if (Array.isArray(step.pretokenizers)) {
+    return { ...step, pretokenizers: step.pretokenizers.map(portableStep) };
+  }
+  const regex = isJsonObject(step.pattern) ? step.pattern.Regex : undefined;
+  if (typeof regex !== 'string') return step;
+  const portable = regex.replace(/\[([^[\]]*)&&\[\^([^[\]]*)\]\]/g, '(?:(?![$2])[$1])');
+  return { ...step, pattern: { Regex: portable } };
 }

@@ -94,7 +94,7 @@ function* ffnNeeds({ ffn }: LayerSpec, hidden: number, layer: number): Generator
 }
 
 /** Tensors that checkpoints may hold though nothing computes with them. */
-const IGNORED = [/\.rotary_emb\.inv_freq$/];
+const IGNORED = [/\.rotary_emb\.inv_freq$/, /^model\.mtp_/];
 
 export type ResolveOptions = {
   /** Names of further tensors that may be there unused. */

@@ -166,9 +166,12 @@ function readSparse(config: ConfigReader, numLayers: number, defaults: Defaults)
   }
   const frequency = config.integer('moe_layer_freq', 1);
   if (frequency !== 1) throw config.unsupported('moe_layer_freq', '1', frequency);
-  return Array.from({ length: numLayers }, (_, layer) =>
-    listed.length > 0 ? listed[layer] === 'sparse' : layer >= numDense,
-  );
+  if (listed.length === 0) return Array.from({ length: numLayers }, (_, layer) => layer >= numDense);
+  const sparse = listed.map((type) => type === 'sparse');
+  if (config.has('first_k_dense_replace') && sparse.some((is, layer) => is !== layer >= numDense)) {
+    throw config.contradiction('first_k_dense_replace', numDense, 'mlp_layer_types', listed);
+  }
+  return sparse;
 }
 
 function readSpec(config: ConfigReader, architecture: string, defaults: Defaults): ModelSpec {
@@ -249,5 +252,8 @@ const family = (modelType: string, className: string, defaults: Defaults): Famil
 
 /** The first of them reads their files: the defaults that differ are in the metadata. */
 export const deepseekV2: Family = family('deepseek_v2', 'DeepseekV2ForCausalLM', V2);
-export const deepseekV3: Family = family('deepseek_v3', 'DeepseekV3ForCausalLM', V3);
+export const deepseekV3: Family = {
+  ...family('deepseek_v3', 'DeepseekV3ForCausalLM', V3),
+  otherModelTypes: ['kimi_k2'],
+};
 export const glm4MoeLite: Family = family('glm4_moe_lite', 'Glm4MoeLiteForCausalLM', GLM_LITE);

@@ -25,6 +25,8 @@ export type Family = {
   modelType: string;
   /** The class in `architectures` of config.json. */
   className: string;
+  /** What checkpoints of this class call themselves besides: names of their own, or from before the class had one. */
+  otherModelTypes?: readonly string[];
   /** Throws ModelFormatError. */
   readSpec(config: ConfigReader): ModelSpec;
   hubNames: WeightNames;

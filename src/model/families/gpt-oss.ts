@@ -37,6 +37,11 @@ const DEFAULTS = {
   },
 };
 
+const EXPERT_KEYS = {
+  numExperts: ['num_local_experts', 'num_experts'],
+  numExpertsPerTok: ['num_experts_per_tok', 'experts_per_token'],
+};
+
 /** The bounds of the clamped activation; fixed in the reference code, though configs name them. */
 const SWIGLU_LIMIT = 7;
 
@@ -48,7 +53,7 @@ function readMoe(config: ConfigReader): MoeFfnSpec {
   if (limit !== SWIGLU_LIMIT) throw config.unsupported('swiglu_limit', `${SWIGLU_LIMIT}`, limit);
   return {
     kind: 'moe',
-    ...readExpertCounts(config, { numExperts: 128, numExpertsPerTok: 4 }),
+    ...readExpertCounts(config, { numExperts: 128, numExpertsPerTok: 4 }, EXPERT_KEYS),
     intermediateSize: readIntermediateSize(config, 'intermediate_size', 2880),
     activation: 'swiglu_clamped',
     expertBias: true,

@@ -37,6 +37,9 @@ export function readLatentAttention(
   const bias = config.flag('attention_bias', false);
   if (bias) throw config.unsupported('attention_bias', 'false, as in every published model', bias);
   const headDim = latent.nopeHeadDim + latent.ropeHeadDim;
+  const told = config.integer('qk_head_dim', headDim);
+  if (told !== headDim)
+    throw config.contradiction('qk_nope_head_dim', latent.nopeHeadDim, 'qk_head_dim', told);
   return {
     kind: 'mla',
     latent,

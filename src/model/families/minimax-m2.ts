@@ -51,6 +51,7 @@ const BLOCK = 'model.layers.{layer}';
 export const minimaxM2: Family = {
   modelType: 'minimax_m2',
   className: 'MiniMaxM2ForCausalLM',
+  otherModelTypes: ['minimax'],
   readSpec,
   hubNames: mergeNames(HUB_DECODER, HUB_BLOCK_SPARSE_EXPERTS, {
     router: [`${BLOCK}.mlp.gate.weight`],

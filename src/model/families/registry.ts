@@ -78,6 +78,7 @@ export function familyOf(config: ConfigReader): Family {
     throw config.unsupported('model_type', `one of ${known}`, undefined);
   }
   const modelType = config.text('model_type', undefined);
+  if (byClass?.otherModelTypes?.includes(modelType)) return byClass;
   const family = CHOICES.find((candidate) => candidate.modelType === modelType);
   if (family === undefined) {
     throw config.unsupported(

@@ -8,6 +8,7 @@ import { type DTypeName, dtypeTraits } from '../dtypes.js';
 import type { ModelSpec, WeightSource } from '../model-spec.js';
 import type { OpenedModel } from '../opened-model.js';
 import { isMatrix, matrixFormat } from '../quantize-weights.js';
+import type { WeightNames } from '../weight-names.js';
 import type { GgufFamily } from './family.js';
 import { GGUF_NAMES, LATENT_NAMES } from './names.js';
 import type { ValueReader } from './value-reader.js';
@@ -42,13 +43,19 @@ export function weightTensors(
       got: 'false',
     });
   }
-  const allNames = { ...GGUF_NAMES, ...names, ...(latent && LATENT_NAMES) };
-  if (latent?.queryRank === 0) allNames.query = GGUF_NAMES.query;
+  const allNames = writtenNames(spec, names);
   return [...groups.values()].map((group) => {
     const output = weightTensor(spec, group, values, reorders, dtype);
     const [{ role, layer }] = group as [WeightSource];
     return { ...output, name: String(allNames[role]?.[0] ?? role).replace('{layer}', `${layer}`) };
   });
+}
+
+/** The first name of each role is the one that files of the family have today; `names` are the family's own. */
+export function writtenNames(spec: ModelSpec, names: WeightNames | undefined): WeightNames {
+  const latent = spec.layers[0]?.attention.latent;
+  const { query, ...others } = latent === undefined ? {} : LATENT_NAMES;
+  return { ...GGUF_NAMES, ...names, ...others, ...(latent?.queryRank && query ? { query } : {}) };
 }
 
 function weightTensor(

@@ -52,6 +52,15 @@ const deepseekCoder: PreTokenizer = {
   patterns: ['[\\r\\n]', '\\s?\\p{L}+', '\\s?\\p{P}+', '[一-龥ࠀ-一가-퟿]+', '\\p{N}'],
 };
 
+const WITHOUT_HAN = '&&[^\\p{Han}]]';
+const [UPPER_BUT_HAN, LOWER_BUT_HAN] = [UPPER, LOWER].map((set) => set.slice(0, -1) + WITHOUT_HAN);
+const kimiK2: PreTokenizer = {
+  patterns: [
+    `[\\p{Han}]+|${FIRST}${UPPER_BUT_HAN}*${LOWER_BUT_HAN}+${CONTRACTIONS}?|` +
+      `${FIRST}${UPPER_BUT_HAN}+${LOWER_BUT_HAN}*${CONTRACTIONS}?|\\p{N}{1,3}|${PUNCTUATION}|${SPACES}`,
+  ],
+};
+
 /** What llama.cpp falls back to for files without a name. */
 const unnamed: PreTokenizer = {
   patterns: ['[\\p{P}\\$\\+<=>\\^~\\|]+', WORDS, '\\p{N}+', '[0-9][0-9][0-9]'],
@@ -111,6 +120,7 @@ export const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map(
     'gpt-4o': gpt4o,
     llama4: gpt4o,
     'minimax-m2': gpt4o,
+    'kimi-k2': kimiK2,
     'deepseek-v3': deepseekV3,
     'hunyuan-dense': deepseekV3,
     'deepseek-coder': deepseekCoder,

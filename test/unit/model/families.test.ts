@@ -740,6 +740,12 @@ describe('weights', () => {
     expect(error.message).toMatch(/also missing: model\.layers\.1\.self_attn\.o_proj\.weight/);
   });
 
+  it("passes over ERNIE's tensors for multi-token prediction", () => {
+    const extra = { name: 'model.mtp_block.0.mlp.up_proj.weight', shape: [4, 8] };
+    const { weights } = open('ernie4_5_moe', (all) => [...all, extra]);
+    expect(weights).toEqual(open('ernie4_5_moe', (all) => all).weights);
+  });
+
   it('names surplus tensors', () => {
     const extra = ['model.layers.0.self_attn.q_proj.bias', 'vision.patch'];
     const error = thrownBy(() =>
