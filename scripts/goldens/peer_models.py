@@ -181,15 +181,22 @@ def train(model, tables):
 
 
 def greedy(model, prompt):
-    """The tokens that follow, and the smallest distance of the two likeliest over the largest logit."""
-    ids, gap = list(prompt), 1.0
+    """The tokens that follow, the smallest distance of the two likeliest over the largest logit, and the logits of the
+    first of them."""
+    ids, gap, first = list(prompt), 1.0, None
     with torch.no_grad():
         for _ in range(GENERATED):
             logits = model(torch.tensor([ids])).logits[0, -1]
+            first = logits if first is None else first
             top = logits.topk(2).values
             gap = min(gap, float((top[0] - top[1]) / logits.abs().max()))
             ids.append(int(logits.argmax()))
-    return {"inputIds": prompt, "greedyIds": ids[len(prompt) :], "smallestGap": gap}
+    return {
+        "inputIds": prompt,
+        "greedyIds": ids[len(prompt) :],
+        "smallestGap": gap,
+        "logits": [float(f"{x:.8g}") for x in first.tolist()],
+    }
 
 
 def main():
