@@ -99,10 +99,10 @@ void attention_rate(uint32_t heads, uint32_t kv_heads, uint32_t splits) {
   demand(cudaMemset(pool.data(), 0, bytes * copies), "cudaMemset");
   const Buffer<float> q(random_floats(q_size));
   Buffer<float> out(q_size), parts(attention_decode_workspace(1, heads, head_dim, splits));
-  AttentionArgs args{q.data(),    q_size,   out.data(),      q_size,         heads,
-                     kv_heads,    head_dim, head_dim,        0.1f,           0.0f,
-                     0,           nullptr,  position.data(), offsets.data(), block_table.data(),
-                     pool.data(), kv_dtype};
+  AttentionArgs args{
+      q.data(),    q_size,  out.data(), q_size, heads,   kv_heads,        head_dim,       head_dim,
+      0.1f,        0.0f,    0,          0,      nullptr, position.data(), offsets.data(), block_table.data(),
+      pool.data(), kv_dtype};
   const std::string name =
       text("attention_decode f16, %u heads on %u, %u positions", heads, kv_heads, positions);
   report(name.c_str(), measure(name.c_str(), copies, bytes, [&](size_t i) {

@@ -27,9 +27,7 @@ struct Part {
 };
 __device__ __forceinline__ Part part_of(const AttentionArgs& args, uint32_t position, uint32_t split,
                                         uint32_t num_splits) {
-  const int end = static_cast<int>(position) + 1;
-  const int window = static_cast<int>(args.sliding_window);
-  const int first = window > 0 && end > window ? end - window : 0;
+  const int end = static_cast<int>(position) + 1, first = first_seen(args, static_cast<int>(position));
   const int first_block = first / kTokens, blocks = (end + kTokens - 1) / kTokens - first_block;
   const int each = (blocks + static_cast<int>(num_splits) - 1) / static_cast<int>(num_splits);
   const int begin = min(static_cast<int>(split) * each, blocks);

@@ -10,6 +10,7 @@ inline constexpr uint32_t kKvTokens = 32;
 
 // ---- rope_kv_write.cu
 
+/// Head: null weights count as 1.
 enum class QkNormKind : uint32_t { None, Head, Full };
 
 /// Norm of q and k, clipping, rotary embedding, and the store of k and v into the KV blocks.
@@ -22,6 +23,7 @@ struct RopeKvArgs {
   QkNormKind qk_norm;
   const float* q_norm;  ///< [D] or [Q * D]
   const float* k_norm;
+  bool value_norm;  ///< per head, without a weight
   float eps;
   uint32_t rotary_dim;   ///< 0 = none
   const float2* rotary;  ///< {cos, sin} [T][rotary_dim / 2]
@@ -33,6 +35,8 @@ struct RopeKvArgs {
   uint32_t kv_dtype;
   uint32_t padded_head_dim;
   float clip;  ///< limit of q, k and v after the norm, before the rotation; 0 = off
+  /// Queries times 1 + scale * log1p(floor((position + 1) / floor)) (Llama 4); scale 0 = off.
+  float temperature_scale, temperature_floor;
 };
 cudaError_t rope_kv_write(const RopeKvArgs& args, cudaStream_t stream);
 
@@ -50,8 +54,9 @@ struct AttentionArgs {
   uint32_t out_stride;
   uint32_t num_heads, num_kv_heads, head_dim, padded_head_dim;
   float scale, softcap;
-  uint32_t sliding_window;
-  const float* sinks;  ///< [Q] or null
+  uint32_t sliding_window;  ///< 0 = none; else keys at a distance of that and more are not seen
+  uint32_t chunk_size;      ///< 0 = none; else only keys of the query's own run of so many positions are
+  const float* sinks;       ///< [Q] or null
   const uint32_t* positions;
   const uint32_t* block_offsets;
   const uint32_t* block_table;

@@ -30,6 +30,7 @@ constexpr size_t kSharedBytes =
 struct RowState {
   float largest[2], total[2];
   int position[2];  // -1: no such row
+  int first[2];     // key that it sees
 };
 
 /// Converts 8 values and stores them at `column` of a row in one or two planes.
@@ -145,11 +146,10 @@ __device__ __forceinline__ void soft_max(const AttentionArgs& a, int first, RowS
   for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int key = first + 8 * n + 2 * t + (i & 1), distance = rows.position[i >> 1] - key;
+      const int key = first + 8 * n + 2 * t + (i & 1);
       float x = s[n][i] * a.scale;
       if (a.softcap > 0.0f) x = a.softcap * tanhf(x / a.softcap);
-      const bool visible =
-          distance >= 0 && (a.sliding_window == 0 || distance < static_cast<int>(a.sliding_window));
+      const bool visible = key <= rows.position[i >> 1] && key >= rows.first[i >> 1];
       s[n][i] = visible ? x : -INFINITY;
       top[i >> 1] = fmaxf(top[i >> 1], s[n][i]);
     }
@@ -223,19 +223,19 @@ __global__ void __launch_bounds__(Tiling<D>::kWarps * 32)
   const int warp = static_cast<int>(threadIdx.x >> 5), lane = static_cast<int>(threadIdx.x & 31);
   const uint32_t* table = a.block_table + a.block_offsets[tile.first_token];
   const int first_position = static_cast<int>(a.positions[tile.first_token]);
-  const int end = first_position + static_cast<int>(tile.count), window = static_cast<int>(a.sliding_window);
+  const int end = first_position + static_cast<int>(tile.count);
   load_queries<D, K>(shared, a, tile, kv_head, group);
   RowState rows;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     const int row = 16 * warp + (lane >> 2) + 8 * r;
     rows.position[r] = row / group < static_cast<int>(tile.count) ? first_position + row / group : -1;
+    rows.first[r] = first_seen(a, rows.position[r]);
     rows.largest[r] = -INFINITY;
     rows.total[r] = 0.0f;
   }
   float out[D / 8][4] = {};
-  const int begin =
-      window > 0 && first_position + 1 > window ? (first_position + 1 - window) / T::kKeys * T::kKeys : 0;
+  const int begin = first_seen(a, first_position) / T::kKeys * T::kKeys;
   for (int first = begin; first < end; first += T::kKeys) {
     __syncthreads();  // the tile before is done with; at first: queries are there
     load_keys_values<D, K>(shared, a, table, kv_head, first, end);

@@ -12,6 +12,13 @@ namespace {
 constexpr int kTiles = 4;  // of 8 pairs
 constexpr uint32_t kTilePairs = kTiles * 8;
 
+/// What the input row of a tile's pair is multiplied with; so are the products, which are linear in it.
+__device__ __forceinline__ float scale_of(const ExpertGemmArgs& args, const ExpertTile& tile, uint32_t own) {
+  if (!args.input_scales) return 1.0f;
+  const uint32_t pair = tile.first + own;
+  return args.input_scales[args.lists ? args.lists[pair] : pair];
+}
+
 template <DType F>
 __global__ void __launch_bounds__(kGemmThreads, 1) expert_gemm_gate_up_kernel(ExpertGemmArgs args) {
   using Tile = GemmTile<F, kTiles>;
@@ -49,8 +56,10 @@ __global__ void __launch_bounds__(kGemmThreads, 1) expert_gemm_gate_up_kernel(Ex
       const uint32_t row = col - slice->hidden_offset + own;
       float value = 0.0f;
       if (row < slice->rows) {
-        value = gated(args.shape.activation, acc[0][n][i] + bias_at(view.gate_bias, slice->first_row + row),
-                      acc[1][n][i] + bias_at(view.up_bias, slice->first_row + row));
+        const float scale = scale_of(args, tile, pair);
+        value = gated(args.shape.activation,
+                      scale * acc[0][n][i] + bias_at(view.gate_bias, slice->first_row + row),
+                      scale * acc[1][n][i] + bias_at(view.up_bias, slice->first_row + row));
       }
       args.hidden[static_cast<size_t>(tile.row + pair) * args.hidden_stride + col + own] = value;
     }

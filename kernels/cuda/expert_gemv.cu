@@ -36,8 +36,10 @@ __global__ void __launch_bounds__(kWarps * 32) expert_gate_up_kernel(ExpertGemvA
   const uint32_t own = col - slice->hidden_offset + lane, row = slice->first_row + own;
   float value = 0.0f;
   if (own < slice->rows) {
-    const float gate = sums[g][r] + sums[g + 4][r] + bias_at(view->gate_bias, row);
-    const float up = sums[g + 2][r] + sums[g + 6][r] + bias_at(view->up_bias, row);
+    // Both products are linear in x: scaling them is scaling it.
+    const float scale = args.input_scales ? args.input_scales[pair] : 1.0f;
+    const float gate = scale * (sums[g][r] + sums[g + 4][r]) + bias_at(view->gate_bias, row);
+    const float up = scale * (sums[g + 2][r] + sums[g + 6][r]) + bias_at(view->up_bias, row);
     value = gated(args.shape.activation, gate, up);
   }
   store_block(args.hidden, pair, col / 32, value);

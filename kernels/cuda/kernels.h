@@ -87,6 +87,22 @@ struct NormArgs {
 };
 cudaError_t norm(const NormArgs& args, cudaStream_t stream);
 
+/// out[t] = scale * (out[t] + multiplier * the norm of x[t]): what a part of a layer puts out, normalised on
+/// its way to the residual stream.
+struct NormAddArgs {
+  const float* x;
+  uint32_t x_stride, cols, tokens;
+  const float* weight;
+  float eps;
+  bool layer_norm;
+  float* out;
+  uint32_t out_stride;
+  float multiplier;
+  const float* scale;  ///< one value, or null: 1
+  bool overwrite;      ///< take out[t] for 0
+};
+cudaError_t norm_add(const NormAddArgs& args, cudaStream_t stream);
+
 // ---- prepare.cu
 
 /// Brings float rows [rows][cols] into the forms that `out` asks for.
@@ -132,7 +148,7 @@ cudaError_t gemm(const MatmulArgs& args, cudaStream_t stream);
 
 // ---- router.cu
 
-enum class ScoringKind : uint32_t { Softmax, TopkSoftmax, SparseMixer, Sigmoid };
+enum class ScoringKind : uint32_t { Softmax, TopkSoftmax, SparseMixer, Sigmoid, TopkSigmoid };
 /// What stands for a group of experts: its best expert, or the sum of its two best.
 enum class GroupScoreKind : uint32_t { Max, TopTwoSum };
 
@@ -149,6 +165,7 @@ struct RouterRule {
   uint32_t num_groups, chosen_groups;
   GroupScoreKind group_score;
   float weight_multiplier;
+  const float* expert_scale;  ///< [E] or null: multiplies the weights
 };
 
 /// Router logits -> ids (ascending) and weights; NaN logits count as -inf.
@@ -223,8 +240,9 @@ struct ExpertGemvArgs {
   ExpertShape shape;
   PairRouting pairs;
   Activations x;
-  ActivationSinks hidden;  ///< [pairs]: f32 for float down formats, q8 for quantised ones
-  float* out;              ///< [T][out_stride]
+  const float* input_scales;  ///< [pairs] or null: multiply x
+  ActivationSinks hidden;     ///< [pairs]: f32 for float down formats, q8 for quantised ones
+  float* out;                 ///< [T][out_stride]
   uint32_t out_stride;
   float multiplier;
 };
@@ -247,7 +265,8 @@ struct ExpertGemmArgs {
   uint32_t top_k;     ///< token of a pair = pair / top_k
   uint32_t num_rows;  ///< sum of the tiles' counts
   Activations x;
-  float* hidden;  ///< [num_rows][hidden_stride], scratch
+  const float* input_scales;  ///< [pairs] or null: multiply x
+  float* hidden;              ///< [num_rows][hidden_stride], scratch
   uint32_t hidden_stride;
   ActivationSinks
       prepared;    ///< [num_rows]: high and low for float down formats, q8 for quantised ones; scratch
@@ -285,6 +304,16 @@ struct SharedGateArgs {
   float* gates;
 };
 cudaError_t shared_gate(const SharedGateArgs& args, cudaStream_t stream);
+
+// ---- soft_cap.cu
+
+/// x[row][i] = cap * tanh(x[row][i] / cap).
+struct SoftCapArgs {
+  float* x;
+  uint32_t stride, rows, cols;
+  float cap;
+};
+cudaError_t soft_cap(const SoftCapArgs& args, cudaStream_t stream);
 
 // ---- top_k.cu
 

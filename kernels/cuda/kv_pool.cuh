@@ -3,6 +3,7 @@
 // + h) * block bytes.
 #pragma once
 
+#include "attention_kernels.h"
 #include "formats.cuh"
 
 namespace nearmoe::cuda {
@@ -61,6 +62,13 @@ __device__ __forceinline__ void load_kv(const uint8_t* base, size_t index, float
       out[i] = K == KvKind::F16 ? half_bits_to_float(bits) : bf16_bits_to_float(bits);
     }
   }
+}
+
+/// The first key that a query at `position` sees.
+__device__ __forceinline__ int first_seen(const AttentionArgs& args, int position) {
+  const int window = static_cast<int>(args.sliding_window), chunk = static_cast<int>(args.chunk_size);
+  const int first = window > 0 && position + 1 > window ? position + 1 - window : 0;
+  return chunk > 0 ? max(first, position / chunk * chunk) : first;
 }
 
 template <KvKind K>

@@ -33,10 +33,36 @@ __device__ __forceinline__ float clipped(float limit, float x) {
   return limit > 0.0f ? fminf(fmaxf(x, -limit), limit) : x;
 }
 
+/// What a query is multiplied with: keeps the softmax of long sequences sharp (Nakanishi 2025, arXiv
+/// 2501.19399).
+__device__ __forceinline__ float temperature(const RopeKvArgs& args, uint32_t position) {
+  if (args.temperature_scale == 0.0f) return 1.0f;
+  const float steps = floorf((static_cast<float>(position) + 1.0f) / args.temperature_floor);
+  return log1pf(steps) * args.temperature_scale + 1.0f;
+}
+
+/// The v of one head, and the padding of k and v.
+template <KvKind K>
+__device__ __forceinline__ void store_value(const RopeKvArgs& args, const float* v, uint8_t* block,
+                                            size_t slot) {
+  const uint32_t lane = threadIdx.x & 31;
+  float scale = 1.0f;
+  if (args.value_norm) {
+    float squares = 0.0f;
+    for (uint32_t i = lane; i < args.head_dim; i += 32) squares = fmaf(v[i], v[i], squares);
+    scale = norm_scale(warp_sum(squares), args.head_dim, args.eps);
+  }
+  const size_t v_slot = static_cast<size_t>(kKvTokens) * args.padded_head_dim + slot;
+  for (uint32_t i = lane; i < args.padded_head_dim; i += 32) {
+    store_kv<K>(block, v_slot + i, i < args.head_dim ? clipped(args.clip, v[i] * scale) : 0.0f);
+    if (i >= args.head_dim) store_kv<K>(block, slot + i, 0.0f);
+  }
+}
+
 template <KvKind K>
 __global__ void __launch_bounds__(kWarps * 32) rope_kv_write_kernel(RopeKvArgs args) {
   GPU_SHARED(float, scratch, [32]);
-  const uint32_t token = blockIdx.x, warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+  const uint32_t token = blockIdx.x, warp = threadIdx.x >> 5, position = args.positions[token];
   const bool full = args.qk_norm == QkNormKind::Full;
   // Without a full norm a block has 8 of all heads; with one, block 0 has those of q and block 1 those of k.
   uint32_t head = blockIdx.y * kWarps + warp, end = args.num_heads + args.num_kv_heads;
@@ -58,7 +84,7 @@ __global__ void __launch_bounds__(kWarps * 32) rope_kv_write_kernel(RopeKvArgs a
     const float* x = (is_k ? args.k + static_cast<size_t>(token) * args.k_stride
                            : args.q + static_cast<size_t>(token) * args.q_stride) +
                      static_cast<size_t>(h) * args.head_dim;
-    const float* weight = is_k ? args.k_norm : args.q_norm;
+    const float* weight = args.qk_norm == QkNormKind::None ? nullptr : is_k ? args.k_norm : args.q_norm;
     float scale = full_scale;
     if (args.qk_norm == QkNormKind::Head) {
       float squares = 0.0f;
@@ -70,24 +96,25 @@ __global__ void __launch_bounds__(kWarps * 32) rope_kv_write_kernel(RopeKvArgs a
     }
     if (full) weight += static_cast<size_t>(h) * args.head_dim;
     const auto normed = [&](uint32_t i) {
-      return clipped(args.clip, args.qk_norm == QkNormKind::None ? x[i] : weight[i] * (x[i] * scale));
+      const float value = args.qk_norm == QkNormKind::None ? x[i] : x[i] * scale;
+      return clipped(args.clip, weight ? weight[i] * value : value);
     };
     const float2* rotary = args.rotary + static_cast<size_t>(token) * (args.rotary_dim / 2);
     float* q = args.q + static_cast<size_t>(token) * args.q_stride + static_cast<size_t>(h) * args.head_dim;
     uint8_t* block = nullptr;
     size_t slot = 0;
     if (is_k) {
-      const uint32_t position = args.positions[token];
       const uint32_t id = args.block_table[args.block_offsets[token] + position / kKvTokens];
       const size_t block_bytes = 2 * kKvTokens * args.padded_head_dim * kKvBytes<K>;
       block = args.kv + (static_cast<size_t>(id) * args.num_kv_heads + h) * block_bytes;
       slot = static_cast<size_t>(position % kKvTokens) * args.padded_head_dim;
     }
+    const float factor = temperature(args, position);
     const auto put = [&](uint32_t i, float value) {
       if (is_k) {
         store_kv<K>(block, slot + i, value);
       } else {
-        q[i] = value;
+        q[i] = value * factor;
       }
     };
     for_own_values(args, [&](uint32_t i, uint32_t j, uint32_t pair) {
@@ -99,13 +126,9 @@ __global__ void __launch_bounds__(kWarps * 32) rope_kv_write_kernel(RopeKvArgs a
       put(j, __fadd_rn(__fmul_rn(b, turn.x), __fmul_rn(a, turn.y)));
     });
     if (!is_k) continue;
-    const float* v =
-        args.v + static_cast<size_t>(token) * args.v_stride + static_cast<size_t>(h) * args.head_dim;
-    const size_t v_slot = static_cast<size_t>(kKvTokens) * args.padded_head_dim + slot;
-    for (uint32_t i = lane; i < args.padded_head_dim; i += 32) {
-      store_kv<K>(block, v_slot + i, i < args.head_dim ? clipped(args.clip, v[i]) : 0.0f);
-      if (i >= args.head_dim) store_kv<K>(block, slot + i, 0.0f);
-    }
+    store_value<K>(
+        args, args.v + static_cast<size_t>(token) * args.v_stride + static_cast<size_t>(h) * args.head_dim,
+        block, slot);
   }
 }
 

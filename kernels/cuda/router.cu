@@ -102,7 +102,8 @@ __device__ __forceinline__ void mask_groups(const RouterRule& rule, float (&choi
 
 /// An expert's score, of which the weight of a pick is made; not for SparseMixer.
 __device__ __forceinline__ float score_expert(ScoringKind scoring, float logit, float largest, float all) {
-  if (scoring == ScoringKind::Sigmoid) return 1.0f / (1.0f + expf(-logit));
+  if (scoring == ScoringKind::Sigmoid || scoring == ScoringKind::TopkSigmoid)
+    return 1.0f / (1.0f + expf(-logit));
   const float e = expf(logit - largest);
   return scoring == ScoringKind::Softmax ? e / all : e;
 }
@@ -164,15 +165,16 @@ __global__ void __launch_bounds__(kWarps * 32) router_kernel(RouterArgs args) {
     chosen += w;
     if ((best & 31) == lane) taken |= 1u << (best >> 5);
   }
-  const bool divide = rule.scoring == ScoringKind::TopkSoftmax ||
-                      (rule.normalise && rule.scoring != ScoringKind::SparseMixer);
+  const bool of_all = rule.scoring == ScoringKind::Softmax || rule.scoring == ScoringKind::Sigmoid;
+  const bool divide = rule.scoring == ScoringKind::TopkSoftmax || (rule.normalise && of_all);
   if (divide) weight /= fmaxf(chosen, kSmallestSum);
   int rank = 0;
   for (int k = 0; k < static_cast<int>(rule.top_k); ++k) rank += __shfl_sync(kAllLanes, id, k) < id;
   if (lane >= static_cast<int>(rule.top_k)) return;
   const size_t at = static_cast<size_t>(token) * rule.top_k + static_cast<size_t>(rank);
   args.ids[at] = id;
-  args.weights[at] = weight * rule.weight_multiplier;
+  weight *= rule.weight_multiplier;
+  args.weights[at] = rule.expert_scale ? weight * rule.expert_scale[id] : weight;
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ extern "C" {
 #endif
 
 /// Raised with every change of this file that an older engine or backend would misread.
-#define NM_GPU_ABI 2
+#define NM_GPU_ABI 3
 
 typedef struct NmGpuContext NmGpuContext;
 
@@ -63,12 +63,18 @@ typedef struct NmGpuDevice {
 /// Numbers shared with the runtime: DType, KvDType, RopeStyle, Activation (kernels/dtypes.h, kernels/ops.h)
 /// and Role (WEIGHT_ROLES of src/model/model-spec.ts). Own enumerations:
 enum { NM_GPU_NORM_RMS = 0, NM_GPU_NORM_LAYER = 1 };
-enum { NM_GPU_QK_NORM_NONE = 0, NM_GPU_QK_NORM_HEAD = 1, NM_GPU_QK_NORM_FULL = 2 };
+enum {
+  NM_GPU_QK_NORM_NONE = 0,
+  NM_GPU_QK_NORM_HEAD = 1,
+  NM_GPU_QK_NORM_FULL = 2,
+  NM_GPU_QK_NORM_HEAD_UNIT = 3,  ///< per head and without a weight
+};
 enum {
   NM_GPU_SCORING_SOFTMAX = 0,
   NM_GPU_SCORING_TOPK_SOFTMAX = 1,
   NM_GPU_SCORING_SPARSEMIXER = 2,
   NM_GPU_SCORING_SIGMOID = 3,
+  NM_GPU_SCORING_TOPK_SIGMOID = 4,
 };
 enum { NM_GPU_GROUP_SCORE_MAX = 0, NM_GPU_GROUP_SCORE_TOP_TWO_SUM = 1 };
 
@@ -89,6 +95,11 @@ typedef struct NmGpuAttention {
   uint32_t sliding_window;  ///< 0 = full attention
   int32_t rope;             ///< index into NmGpuModel.ropes, -1 = none
   uint32_t sinks;           ///< attentionSinks will come: a logit per head in the softmax's denominator
+  uint32_t chunk_size;      ///< 0 = none; else only keys of the query's own run of so many positions are seen
+  float temperature_scale;  ///< 0 = none; queries times 1 + scale * log1p(floor((position + 1) / floor))
+  float temperature_floor;
+  uint32_t value_norm;      ///< per head and without a weight
+  uint32_t keys_as_values;  ///< no value will come: values are the key projection before norm and rotation
   NmGpuLatent latent;       ///< head_dim is then nope_dim + rope_dim and num_kv_heads 1
 } NmGpuAttention;
 
@@ -101,6 +112,9 @@ typedef struct NmGpuRouter {
   uint32_t num_groups, chosen_groups;  ///< 1 and 1: no groups; at most 32
   uint32_t group_score;
   float weight_multiplier;
+  float logit_multiplier;  ///< 1 beside routerBias
+  uint32_t expert_scale;   ///< routerExpertScale will come: a factor on each expert's weights
+  uint32_t scales_input;   ///< weights multiply what goes into the experts, not what comes out
 } NmGpuRouter;
 
 typedef struct NmGpuFfn {
@@ -112,6 +126,10 @@ typedef struct NmGpuFfn {
   uint32_t expert_bias;               ///< expertGateBias, expertUpBias, expertDownBias will come
   uint32_t shared_intermediate_size;  ///< 0 = no shared expert
   uint32_t shared_gate_sigmoid;
+  /// Router and experts normalise the hidden state for themselves (routerNorm, expertNorm), and what shared
+  /// expert and experts put out is normalised (sharedPostNorm, expertPostNorm) before it is added up. With
+  /// post_norms only.
+  uint32_t branch_norms;
   // Routed experts, as transfers will bring them:
   uint32_t gate_dtype, down_dtype;  ///< DType of gate and up, and of down
   uint32_t hidden_cols;             ///< most that any expert's slices have, each rounded up to 32 rows
@@ -120,6 +138,8 @@ typedef struct NmGpuFfn {
 typedef struct NmGpuLayer {
   NmGpuAttention attention;
   NmGpuFfn ffn;
+  uint32_t post_norms;    ///< attentionPostNorm and ffnPostNorm on what the parts put out
+  uint32_t output_scale;  ///< layerScale, a factor on the residual stream; with post_norms only
 } NmGpuLayer;
 
 typedef struct NmGpuRope {
@@ -136,6 +156,7 @@ typedef struct NmGpuModel {
   const NmGpuLayer* layers;
   uint32_t tied_embeddings;
   float embedding_multiplier, residual_multiplier, logits_multiplier;
+  float logits_softcap;  ///< 0 = none; else cap * tanh(logit / cap)
 } NmGpuModel;
 
 typedef struct NmGpuOptions {

@@ -30,6 +30,11 @@ NmGpuAttention describe(const AttentionSpec& spec) {
   out.sliding_window = spec.sliding_window;
   out.rope = spec.rope;
   out.sinks = spec.sinks;
+  out.chunk_size = spec.chunk_size;
+  out.temperature_scale = spec.temperature_scale;
+  out.temperature_floor = spec.temperature_floor;
+  out.value_norm = spec.value_norm;
+  out.keys_as_values = spec.keys_as_values;
   const LatentSpec& latent = spec.latent;
   if (spec.is_latent)
     out.latent = {latent.query_rank, latent.key_value_rank, latent.nope_dim, latent.rope_dim,
@@ -52,7 +57,11 @@ NmGpuFfn describe(const FfnSpec& spec, const LayerWeights& weights) {
                 spec.router.num_groups,
                 spec.router.chosen_groups,
                 static_cast<uint32_t>(spec.router.group_score),
-                spec.router.weight_multiplier};
+                spec.router.weight_multiplier,
+                spec.router.logit_multiplier,
+                spec.router.expert_scale,
+                spec.router.scales_input};
+  out.branch_norms = spec.branch_norms;
   out.expert_bias = spec.expert_bias;
   out.shared_intermediate_size = spec.shared_intermediate_size;
   out.shared_gate_sigmoid = spec.shared_gate_sigmoid;
@@ -63,23 +72,6 @@ NmGpuFfn describe(const FfnSpec& spec, const LayerWeights& weights) {
   return out;
 }
 
-/// Parts of Llama 4 and Gemma 4.
-Status check_newer_parts(const LayerSpec& layer) {
-  const AttentionSpec& attention = layer.attention;
-  const RouterSpec& router = layer.ffn.router;
-  if (attention.chunk_size > 0) return unsupported("attention in chunks");
-  if (attention.temperature_scale != 0) return unsupported("attention with a temperature");
-  if (attention.qk_norm == QkNorm::HeadUnit || attention.value_norm)
-    return unsupported("norms without a weight");
-  if (attention.keys_as_values) return unsupported("keys as values");
-  if (layer.post_norms || layer.output_scale) return unsupported("norms behind the parts of a layer");
-  if (layer.ffn.branch_norms) return unsupported("branches with norms of their own");
-  if (router.scoring == Scoring::TopkSigmoid || router.scales_input)
-    return unsupported("routing weights on the input of experts");
-  if (router.expert_scale || router.logit_multiplier != 1) return unsupported("scaled routing weights");
-  return {};
-}
-
 /// What the units can compute and the GPU's kernels cannot.
 Status check_supported(const ModelSpec& spec, const Topology& topology) {
   if (topology.max_group_ranks() > kMaxExpertSlices) {
@@ -87,11 +79,12 @@ Status check_supported(const ModelSpec& spec, const Topology& topology) {
                        std::to_string(topology.max_group_ranks()) + ")");
   }
   for (const LayerSpec& layer : spec.layers) {
-    if (Status s = check_newer_parts(layer); !s.ok()) return s;
+    const RouterSpec& router = layer.ffn.router;
     if (layer.recurrent.present()) return unsupported("layers with a state");
     if (layer.attention.output_gate) return unsupported("gated attention");
+    if (router.logit_multiplier != 1 && router.logit_bias)
+      return unsupported("a bias on multiplied router logits");
   }
-  if (spec.logits_softcap > 0) return unsupported("capped logits");
   return {};
 }
 
@@ -129,8 +122,9 @@ GpuDevice::~GpuDevice() {
 Status GpuDevice::create_context() {
   std::vector<NmGpuLayer> layers;
   for (size_t i = 0; i < spec_.layers.size(); ++i)
-    layers.push_back(
-        {describe(spec_.layers[i].attention), describe(spec_.layers[i].ffn, store_.weights().layers[i])});
+    layers.push_back({describe(spec_.layers[i].attention),
+                      describe(spec_.layers[i].ffn, store_.weights().layers[i]), spec_.layers[i].post_norms,
+                      spec_.layers[i].output_scale});
   std::vector<NmGpuRope> ropes;
   for (const RopeSpec& rope : spec_.ropes)
     ropes.push_back({static_cast<uint32_t>(rope.style), rope.rotary_dim});
@@ -147,6 +141,7 @@ Status GpuDevice::create_context() {
   model.embedding_multiplier = spec_.embedding_multiplier;
   model.residual_multiplier = spec_.residual_multiplier;
   model.logits_multiplier = spec_.logits_multiplier;
+  model.logits_softcap = spec_.logits_softcap;
   NmGpuOptions options{};
   options.max_step_tokens = options_.max_step_tokens;
   options.max_logit_rows = options_.max_logit_rows;
@@ -225,7 +220,15 @@ Status GpuDevice::upload_layer(uint32_t index) {
       {Role::AttentionSinks, &w.attention_sinks},
       {Role::RouterBias, &w.router_bias},
       {Role::RouterSelectionBias, &w.router_selection_bias},
-      {Role::SharedExpertGate, &w.shared_expert_gate}};
+      {Role::SharedExpertGate, &w.shared_expert_gate},
+      {Role::AttentionPostNorm, &w.attention_post_norm},
+      {Role::FfnPostNorm, &w.ffn_post_norm},
+      {Role::SharedPostNorm, &w.shared_post_norm},
+      {Role::ExpertNorm, &w.expert_norm},
+      {Role::ExpertPostNorm, &w.expert_post_norm},
+      {Role::RouterNorm, &w.router_norm},
+      {Role::RouterExpertScale, &w.router_expert_scale},
+      {Role::LayerScale, &w.layer_scale}};
   for (const auto& [role, values] : vectors) {
     if (Status s = upload(role, layer, *values); !s.ok()) return s;
   }

@@ -48,8 +48,8 @@ export const mutants = [
   {
     name: 'router: ties go to the higher expert',
     ...{ file: 'router.cu', test: 'router' },
-    from: 'logit == best.logit && expert < best.expert',
-    to: 'logit == best.logit && expert > best.expert',
+    from: 'value == best.value && expert < best.expert',
+    to: 'value == best.value && expert > best.expert',
   },
   {
     name: 'router: NaN logits are kept',
@@ -114,20 +114,32 @@ export const mutants = [
   {
     name: 'rope_kv_write: padding of the head is left unwritten',
     ...{ file: 'rope_kv_write.cu', test: 'rope_kv_write' },
-    from: '      if (i >= args.head_dim) store_kv<K>(block, slot + i, 0.0f);\n',
+    from: '    if (i >= args.head_dim) store_kv<K>(block, slot + i, 0.0f);\n',
     to: '',
   },
   {
     name: 'attention_decode: sliding window begins one key early',
-    ...{ file: 'attention_decode.cu', test: 'attention_decode' },
-    from: 'end > window ? end - window : 0',
-    to: 'end > window ? end - window - 1 : 0',
+    ...{ file: 'kv_pool.cuh', unit: 'attention_decode', test: 'attention_decode' },
+    from: 'position + 1 > window ? position + 1 - window : 0',
+    to: 'position + 1 > window ? position - window : 0',
   },
   {
     name: 'attention_decode: scores of the next block overwrite weights in use',
     ...{ file: 'attention_decode.cu', kind: 'thread', test: 'attention_decode' },
     from: '    }\n    __syncwarp();\n  }\n  for (int h = 0; h < heads; ++h) {',
     to: '    }\n  }\n  for (int h = 0; h < heads; ++h) {',
+  },
+  {
+    name: 'attention_prefill: keys of the chunk before are seen',
+    ...{ file: 'kv_pool.cuh', unit: 'attention_prefill', test: 'attention_prefill' },
+    from: 'return chunk > 0 ? max(first, position / chunk * chunk) : first;',
+    to: 'return first;',
+  },
+  {
+    name: 'norm_add: what is to be overwritten is added to',
+    ...{ file: 'norm.cu', test: 'norm_add' },
+    from: 'args.overwrite ? 0.0f : out[i]',
+    to: 'out[i]',
   },
   {
     name: 'latent_write: the norm divides by the width of the whole row',
@@ -156,8 +168,8 @@ export const mutants = [
   {
     name: 'expert_gemv: half of the gate is left out',
     ...{ file: 'expert_gemv.cu', test: 'expert_gemv' },
-    from: 'const float gate = sums[g][r] + sums[g + 4][r]',
-    to: 'const float gate = sums[g][r]',
+    from: 'const float gate = scale * (sums[g][r] + sums[g + 4][r])',
+    to: 'const float gate = scale * sums[g][r]',
   },
   {
     name: 'gemm: no barrier before a stage is loaded over',

@@ -47,8 +47,8 @@ function expectGolden(loaded: Fixture, results: readonly GenerateResult[]): void
 
 /** Families whose layers the GPU kernels know; others are refused by name of what is missing. */
 const known = [
-  ...['deepseek_v2', 'deepseek_v3', 'ernie4_5_moe', 'glm4_moe', 'glm4_moe_lite', 'gpt_oss', 'granitemoe'],
-  ...['minimax_m2', 'mixtral', 'olmoe', 'phimoe', 'qwen2_moe', 'qwen3_moe'],
+  ...['deepseek_v2', 'deepseek_v3', 'ernie4_5_moe', 'gemma4', 'glm4_moe', 'glm4_moe_lite', 'gpt_oss'],
+  ...['granitemoe', 'llama4', 'minimax_m2', 'mixtral', 'olmoe', 'phimoe', 'qwen2_moe', 'qwen3_moe'],
 ];
 const isKnown = (name: string) => known.includes(name.split('-')[0] ?? '');
 const names = fixtureNames.filter((name) => (whole || !isVariant(name)) && isKnown(name));

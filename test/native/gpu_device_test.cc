@@ -168,6 +168,19 @@ void test_layouts(const ModelSpec& spec, const WeightFile& file, const std::vect
   }
 }
 
+/// The same with every way to reach experts' memory.
+void test_model(const ModelSpec& spec, const WeightFile& file, const std::vector<int32_t>& prompt,
+                std::vector<float>* expected) {
+  Run reference(spec, file, options_of(2, 1, 2, false), 0);
+  *expected = reference.logits(prompt);
+  check(!expected->empty(), "logits of the units: " + reference.status().message);
+  test_layouts(spec, file, *expected, prompt);
+  // Memory that GPU and CPU share, as on a Jetson: transfers hand over pointers.
+  setenv("NEARMOE_GPU_UNIFIED", "1", 1);
+  test_layouts(spec, file, *expected, prompt);
+  unsetenv("NEARMOE_GPU_UNIFIED");
+}
+
 /// Where the memory for all slots is not to be had, there are fewer, and the logits stay right.
 void test_few_slots(const NmGpuBackend* backend, const ModelSpec& spec, const WeightFile& file,
                     const std::vector<float>& expected, const std::vector<int32_t>& prompt) {
@@ -229,20 +242,20 @@ int main() {
   const ModelSpec spec = tiny_spec();
   const WeightFile file(spec);
   const std::vector<int32_t> prompt = prompt_of(21);
-  Run reference(spec, file, options_of(2, 1, 2, false), 0);
-  const std::vector<float> expected = reference.logits(prompt);
-  check(!expected.empty(), "logits of the units: " + reference.status().message);
-  test_layouts(spec, file, expected, prompt);
-  // Memory that GPU and CPU share, as on a Jetson: transfers hand over pointers.
-  setenv("NEARMOE_GPU_UNIFIED", "1", 1);
-  test_layouts(spec, file, expected, prompt);
-  unsetenv("NEARMOE_GPU_UNIFIED");
+  std::vector<float> expected, mixed_logits;
+  test_model(spec, file, prompt, &expected);
+  const ModelSpec mixed = mixed_spec();
+  const WeightFile mixed_file(mixed);
+  test_model(mixed, mixed_file, prompt, &mixed_logits);
   test_few_slots(backend, spec, file, expected, prompt);
   test_faults(backend, spec, file, expected, prompt, NM_GPU_FAULT_ALLOCATION, "allocation", 3);
   test_faults(backend, spec, file, expected, prompt, NM_GPU_FAULT_PINNED_ALLOCATION, "pinned allocation", 1);
   test_faults(backend, spec, file, expected, prompt, NM_GPU_FAULT_COPY, "copy", 7);
   test_faults(backend, spec, file, expected, prompt, NM_GPU_FAULT_LAUNCH, "launch", 11);
   test_faults(backend, spec, file, expected, prompt, NM_GPU_FAULT_KERNEL, "kernel", 11);
+  test_faults(backend, mixed, mixed_file, mixed_logits, prompt, NM_GPU_FAULT_ALLOCATION, "allocation, latent",
+              7);
+  test_faults(backend, mixed, mixed_file, mixed_logits, prompt, NM_GPU_FAULT_KERNEL, "kernel, latent", 23);
   test_faults(backend, spec, file, expected, prompt, NM_GPU_FAULT_DEVICE_LOST, "lost device", 53);
   std::printf("%s\n", failures == 0 ? "ok" : "FAILED");
   return failures == 0 ? 0 : 1;

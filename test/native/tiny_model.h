@@ -61,6 +61,37 @@ inline ModelSpec recurrent_spec() {
   return spec;
 }
 
+/// The kinds of attention, router and experts that tiny_spec lacks.
+inline ModelSpec mixed_spec() {
+  ModelSpec spec = tiny_spec();
+  for (const size_t i : {size_t{0}, size_t{2}}) {
+    AttentionSpec& attention = spec.layers[i].attention;
+    attention.is_latent = true;
+    attention.latent = {i == 0 ? 20U : 0U, 12, 6, 8, 5};
+    attention.head_dim = 14;
+    attention.num_kv_heads = 1;
+    attention.qk_norm = QkNorm::None;
+  }
+  spec.layers[1].attention.sinks = true;
+  spec.layers[1].attention.sliding_window = 9;
+  FfnSpec& grouped = spec.layers[0].ffn;
+  grouped.num_experts = 8;
+  grouped.router.scoring = Scoring::Sigmoid;
+  grouped.router.selection_bias = true;
+  grouped.router.num_groups = 4;
+  grouped.router.chosen_groups = 2;
+  grouped.router.group_score = GroupScore::TopTwoSum;
+  grouped.router.weight_multiplier = 2.5F;
+  FfnSpec& biased = spec.layers[2].ffn;
+  biased.router.scoring = Scoring::TopkSoftmax;
+  biased.router.logit_bias = true;
+  biased.expert_bias = true;
+  biased.activation = Activation::SwigluClamped;
+  biased.shared_intermediate_size = 0;
+  biased.shared_gate_sigmoid = false;
+  return spec;
+}
+
 /// Sizes that formats with blocks of 256 columns can hold; three superblocks do not divide over two ranks.
 inline ModelSpec superblock_spec() {
   ModelSpec spec = tiny_spec();
@@ -105,6 +136,8 @@ class WeightFile {
     add(Role::FfnNorm, i, -1, 1, hidden);
     if (layer.recurrent.present()) {
       add_recurrent(layer.recurrent, i, hidden);
+    } else if (a.is_latent) {
+      add_latent(a, i, hidden);
     } else {
       add(Role::Query, i, -1, a.q_size(), hidden);
       add(Role::Key, i, -1, a.kv_size(), hidden);
@@ -114,12 +147,19 @@ class WeightFile {
       add(Role::KeyNorm, i, -1, 1, a.head_dim);
       if (a.output_gate) add(Role::OutputGate, i, -1, a.q_size(), hidden);
     }
+    if (a.sinks) add(Role::AttentionSinks, i, -1, 1, a.num_heads);
     const FfnSpec& ffn = layer.ffn;
     if (!ffn.is_moe) return add_ffn(Role::Gate, Role::Up, Role::Down, i, -1, ffn.intermediate_size, hidden);
     add(Role::Router, i, -1, ffn.num_experts, hidden);
+    if (ffn.router.logit_bias) add(Role::RouterBias, i, -1, 1, ffn.num_experts);
+    if (ffn.router.selection_bias) add(Role::RouterSelectionBias, i, -1, 1, ffn.num_experts);
     for (uint32_t e = 0; e < ffn.num_experts; ++e) {
-      add_ffn(Role::ExpertGate, Role::ExpertUp, Role::ExpertDown, i, static_cast<int32_t>(e),
-              ffn.intermediate_size, hidden);
+      const auto expert = static_cast<int32_t>(e);
+      add_ffn(Role::ExpertGate, Role::ExpertUp, Role::ExpertDown, i, expert, ffn.intermediate_size, hidden);
+      if (!ffn.expert_bias) continue;
+      add(Role::ExpertGateBias, i, expert, 1, ffn.intermediate_size);
+      add(Role::ExpertUpBias, i, expert, 1, ffn.intermediate_size);
+      add(Role::ExpertDownBias, i, expert, 1, hidden);
     }
     if (ffn.shared_intermediate_size == 0) return;
     add_ffn(Role::SharedGate, Role::SharedUp, Role::SharedDown, i, -1, ffn.shared_intermediate_size, hidden);
@@ -143,6 +183,21 @@ class WeightFile {
     rows_.back().transform = Transform::NegativeExp;
     add(Role::DeltaDecayBias, i, -1, 1, r.num_value_heads);
     add(Role::DeltaNorm, i, -1, 1, r.value_dim);
+  }
+  void add_latent(const AttentionSpec& a, int32_t i, uint32_t hidden) {
+    const LatentSpec& latent = a.latent;
+    if (latent.query_rank > 0) {
+      add(Role::QueryDown, i, -1, latent.query_rank, hidden);
+      add(Role::QueryNorm, i, -1, 1, latent.query_rank);
+    }
+    add(Role::Query, i, -1, a.q_size(), latent.query_rank > 0 ? latent.query_rank : hidden);
+    add(Role::Output, i, -1, hidden, a.out_size());
+    add(Role::LatentDown, i, -1, latent.row_size(), hidden);
+    add(Role::KeyNorm, i, -1, 1, latent.key_value_rank);
+    for (uint32_t head = 0; head < a.num_heads; ++head) {
+      add(Role::KeyUp, i, static_cast<int32_t>(head), latent.key_value_rank, latent.nope_dim);
+      add(Role::ValueUp, i, static_cast<int32_t>(head), latent.value_dim, latent.key_value_rank);
+    }
   }
   void add_ffn(Role gate, Role up, Role down, int32_t layer, int32_t expert, uint32_t size, uint32_t hidden) {
     add(gate, layer, expert, size, hidden);

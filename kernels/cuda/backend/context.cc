@@ -133,6 +133,7 @@ NmGpuCode Context::allocate_activations() {
   split_floats_ = std::max(cuda::attention_decode_workspace(tokens, heads, padded, 1),
                            cuda::attention_decode_workspace(kSplitTokens, heads, padded, kMaxSplits));
   GPU_TRY(allocate_latents());
+  GPU_TRY(allocate_parts());
   GPU_TRY(take(split_floats_, &split_workspace_));
   const uint32_t experts = ffn([](const NmGpuFfn& f) { return f.is_moe ? f.num_experts : 0; });
   const uint32_t top_k = ffn([](const NmGpuFfn& f) { return f.is_moe ? f.top_k : 0; });
@@ -229,6 +230,7 @@ NmGpuCode Context::begin_step(const NmGpuStep& step) {
                                    stream_),
                    "embedding"));
   next_layer_ = 0;
+  unsettled_ = -1;
   phase_ = Phase::Attention;
   return NM_GPU_OK;
 }
@@ -237,6 +239,7 @@ NmGpuCode Context::run_logits() {
   GPU_TRY(expect(next_layer_ == model_.num_layers() ? Phase::Attention : Phase::Idle, "run_logits"));
   const NmGpuModel& spec = model_.spec();
   const WeightSet& top = model_.top();
+  GPU_TRY(settle());
   if (logit_rows_ > 0) {
     const Role head = spec.tied_embeddings ? Role::Embedding : Role::LmHead;
     GPU_TRY(timeline_.begin(NM_GPU_LANE_COMPUTE, NM_GPU_EVENT_LOGITS, -1, stream_));
@@ -244,6 +247,12 @@ NmGpuCode Context::run_logits() {
                      logit_rows_, final_input_, form_of(top.matrix(head).dtype, logit_rows_)));
     GPU_TRY(matmul({&top, &final_input_, logit_rows_, spec.logits_multiplier, false},
                    {{head, Role::LmHeadBias, logits_, spec.vocab_size}}));
+    if (spec.logits_softcap > 0) {
+      GPU_TRY(launched(
+          cuda::soft_cap({logits_, spec.vocab_size, logit_rows_, spec.vocab_size, spec.logits_softcap},
+                         stream_),
+          "soft_cap"));
+    }
     const size_t bytes = size_t{logit_rows_} * spec.vocab_size * sizeof(float);
     GPU_TRY(check(cudaMemcpyAsync(host_logits_, logits_, bytes, cudaMemcpyDeviceToHost, stream_),
                   "cudaMemcpyAsync"));

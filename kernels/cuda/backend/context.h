@@ -116,12 +116,38 @@ class Context {
   /// y[t][head] = the head's matrix times columns head * stride ... of head_input_'s rows.
   NmGpuCode matmul_heads(uint32_t layer, Role role, float* y, uint32_t y_stride, uint32_t y_cols);
   NmGpuCode latent_layer(uint32_t layer);
+  // Layers with norms on what their parts put out (context_norms.cc).
+  NmGpuCode allocate_parts();
+  /// Where the layer's parts add what they put out: the residual stream, or a buffer whose norm joins it.
+  float* part_target(uint32_t layer) { return model_.layer(layer).post_norms ? part_out_ : hidden_; }
+  float* expert_target(uint32_t layer) {
+    return model_.layer(layer).ffn.branch_norms ? expert_out_ : part_target(layer);
+  }
+  float part_multiplier(uint32_t layer) const {
+    return model_.layer(layer).post_norms ? 1.0F : model_.spec().residual_multiplier;
+  }
+  Forms& expert_forms(uint32_t layer) { return model_.layer(layer).ffn.branch_norms ? expert_x_ : x_; }
+  Forms& router_forms(uint32_t layer) { return model_.layer(layer).ffn.branch_norms ? router_x_ : x_; }
+  NmGpuCode norm_add(const float* x, const float* weight, float* out, float multiplier, const float* scale,
+                     bool overwrite);
+  NmGpuCode clear(float* rows);
+  /// The inputs of router and experts that normalise for themselves.
+  NmGpuCode run_branch_norms(uint32_t layer);
+  NmGpuCode finish_attention_part(uint32_t layer);
+  /// Once everything is in that the layer's feed-forward part puts out.
+  NmGpuCode finish_ffn_part(uint32_t layer);
+  NmGpuCode settle();
   NmGpuCode route(uint32_t layer);
   /// The dense block of a layer, or its shared expert.
   NmGpuCode run_dense(uint32_t layer);
   NmGpuCode layer_body(uint32_t layer);
 
   cuda::ExpertShape expert_shape(uint32_t layer) const;
+  /// Weights on what goes into the layer's experts; null where they are on what comes out.
+  const float* input_scales(uint32_t layer) const {
+    return model_.layer(layer).ffn.router.scales_input ? weights_ : nullptr;
+  }
+  cuda::PairRouting pair_routing(const Routed& routed, const int32_t* table) const;
   Routed routed(uint32_t layer, uint32_t tokens, uint32_t top_k) const;
   /// The given experts, resident ones first and together, the others as they arrive.
   NmGpuCode run_experts(const Routed& routed, const std::vector<Placed>& experts, uint32_t num_resident);
@@ -148,8 +174,11 @@ class Context {
 
   // Activations, for max_step_tokens tokens (T).
   uint32_t hidden_stride_ = 0;
-  float* hidden_ = nullptr;  ///< the residual stream [T][hidden_stride]
-  Forms x_;                  ///< norm output
+  float* hidden_ = nullptr;                            ///< the residual stream [T][hidden_stride]
+  Forms x_;                                            ///< norm output
+  float *part_out_ = nullptr, *expert_out_ = nullptr;  ///< as hidden_: what a part puts out before its norm
+  Forms expert_x_, router_x_;                          ///< norm outputs of layers where they differ from x_
+  int64_t unsettled_ = -1;  ///< layer whose feed-forward part is not in the residual stream yet
   float *q_ = nullptr, *k_ = nullptr, *v_ = nullptr,
         *attention_ = nullptr;  ///< [T][stride of the widest layer]
   uint32_t q_stride_ = 0, kv_stride_ = 0;

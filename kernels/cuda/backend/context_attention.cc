@@ -60,8 +60,9 @@ NmGpuCode Context::matmul(const Matmul& matmul, const std::vector<Segment>& segm
 
 uint32_t Context::attention_forms(const WeightSet& set) const {
   uint32_t forms = 0;
-  for (const Role role : {Role::Query, Role::Key, Role::Value})
-    forms |= form_of(set.matrix(role).dtype, tokens_);
+  for (const Role role : {Role::Query, Role::Key, Role::Value}) {
+    if (set.matrix(role).present()) forms |= form_of(set.matrix(role).dtype, tokens_);
+  }
   return forms;
 }
 
@@ -72,6 +73,8 @@ uint32_t Context::ffn_forms(uint32_t layer) const {
   if (Model::dense_size(ffn) > 0)
     forms |= form_of(set.matrix(ffn.is_moe ? Role::SharedGate : Role::Gate).dtype, tokens_);
   if (!ffn.is_moe) return forms;
+  if (ffn.branch_norms)
+    return forms | kFloat;  // the shared expert's gate; the others have inputs of their own
   // Floats for the NDP units and the shared expert's gate.
   return forms | kFloat | form_of(set.matrix(Role::Router).dtype, tokens_) |
          form_of(static_cast<DType>(ffn.gate_dtype), tokens_);
@@ -81,9 +84,11 @@ NmGpuCode Context::project_qkv(uint32_t layer) {
   const WeightSet& set = model_.weights(layer);
   GPU_TRY(run_norm(set.vector(Role::AttentionNorm), set.vector(Role::AttentionNormBias), nullptr, tokens_, x_,
                    attention_forms(set)));
-  return matmul({&set, &x_, tokens_, 1.0F, false}, {{Role::Query, Role::QueryBias, q_, q_stride_},
-                                                    {Role::Key, Role::KeyBias, k_, kv_stride_},
-                                                    {Role::Value, Role::ValueBias, v_, kv_stride_}});
+  std::vector<Segment> segments = {{Role::Query, Role::QueryBias, q_, q_stride_},
+                                   {Role::Key, Role::KeyBias, k_, kv_stride_}};
+  if (!model_.layer(layer).attention.keys_as_values)
+    segments.push_back({Role::Value, Role::ValueBias, v_, kv_stride_});
+  return matmul({&set, &x_, tokens_, 1.0F, false}, segments);
 }
 
 NmGpuCode Context::rotate_and_store(uint32_t layer) {
@@ -94,16 +99,20 @@ NmGpuCode Context::rotate_and_store(uint32_t layer) {
   cuda::RopeKvArgs args{};
   args.q = q_;
   args.k = k_;
-  args.v = v_;
+  args.v = a.keys_as_values ? k_ : v_;
   args.q_stride = q_stride_;
   args.k_stride = args.v_stride = kv_stride_;
   args.tokens = tokens_;
   args.num_heads = a.num_heads;
   args.num_kv_heads = a.num_kv_heads;
   args.head_dim = a.head_dim;
-  args.qk_norm = static_cast<cuda::QkNormKind>(a.qk_norm);
-  args.q_norm = set.vector(Role::QueryNorm);
-  args.k_norm = set.vector(Role::KeyNorm);
+  const bool unit = a.qk_norm == NM_GPU_QK_NORM_HEAD_UNIT;
+  args.qk_norm = unit ? cuda::QkNormKind::Head : static_cast<cuda::QkNormKind>(a.qk_norm);
+  args.q_norm = unit ? nullptr : set.vector(Role::QueryNorm);
+  args.k_norm = unit ? nullptr : set.vector(Role::KeyNorm);
+  args.value_norm = a.value_norm != 0;
+  args.temperature_scale = a.temperature_scale;
+  args.temperature_floor = a.temperature_floor;
   args.eps = model_.spec().norm_eps;
   args.clip = a.clip_qkv;
   args.rotary_dim = rotates ? model_.rope(rope).rotary_dim : 0;
@@ -141,6 +150,7 @@ NmGpuCode Context::attend(uint32_t layer) {
                                  a.scale,
                                  a.softcap,
                                  a.sliding_window,
+                                 a.chunk_size,
                                  model_.weights(layer).vector(Role::AttentionSinks),
                                  upload_.positions,
                                  upload_.block_offsets,
@@ -165,14 +175,21 @@ NmGpuCode Context::attend(uint32_t layer) {
 NmGpuCode Context::route(uint32_t layer) {
   const NmGpuFfn& ffn = model_.layer(layer).ffn;
   const WeightSet& set = model_.weights(layer);
-  GPU_TRY(matmul({&set, &x_, tokens_, 1.0F, false},
-                 {{Role::Router, Role::RouterBias, router_logits_, router_stride_}}));
   const NmGpuRouter& r = ffn.router;
-  const cuda::RouterRule rule{
-      ffn.num_experts,       ffn.top_k,       static_cast<cuda::ScoringKind>(r.scoring),
-      r.norm_topk_prob != 0, r.jitter_eps,    set.vector(Role::RouterSelectionBias),
-      r.num_groups,          r.chosen_groups, static_cast<cuda::GroupScoreKind>(r.group_score),
-      r.weight_multiplier};
+  const Forms& experts = expert_forms(layer);
+  GPU_TRY(matmul({&set, &router_forms(layer), tokens_, r.logit_multiplier, false},
+                 {{Role::Router, Role::RouterBias, router_logits_, router_stride_}}));
+  const cuda::RouterRule rule{ffn.num_experts,
+                              ffn.top_k,
+                              static_cast<cuda::ScoringKind>(r.scoring),
+                              r.norm_topk_prob != 0,
+                              r.jitter_eps,
+                              set.vector(Role::RouterSelectionBias),
+                              r.num_groups,
+                              r.chosen_groups,
+                              static_cast<cuda::GroupScoreKind>(r.group_score),
+                              r.weight_multiplier,
+                              set.vector(Role::RouterExpertScale)};
   GPU_TRY(launched(cuda::router({router_logits_, router_stride_, tokens_, rule, ids_, weights_}, stream_),
                    "router"));
   const size_t pairs = size_t{tokens_} * ffn.top_k;
@@ -181,7 +198,7 @@ NmGpuCode Context::route(uint32_t layer) {
   };
   GPU_TRY(fetch(host_ids_, ids_, pairs * sizeof(int32_t)));
   GPU_TRY(fetch(host_weights_, weights_, pairs * sizeof(float)));
-  return fetch(host_hidden_, x_.all.f32, size_t{tokens_} * hidden_stride_ * sizeof(float));
+  return fetch(host_hidden_, experts.all.f32, size_t{tokens_} * hidden_stride_ * sizeof(float));
 }
 
 NmGpuCode Context::layer_body(uint32_t layer) {
@@ -200,10 +217,13 @@ NmGpuCode Context::layer_body(uint32_t layer) {
   const uint32_t form = form_of(set.matrix(Role::Output).dtype, tokens_);
   GPU_TRY(launched(cuda::prepare({attention_, q_stride_, tokens_, out_size, sinks(input, form)}, stream_),
                    "prepare"));
-  GPU_TRY(matmul({&set, &input, tokens_, model_.spec().residual_multiplier, true},
-                 {{Role::Output, Role::OutputBias, hidden_, hidden_stride_}}));
+  const bool straight = !model_.layer(layer).post_norms;
+  GPU_TRY(matmul({&set, &input, tokens_, part_multiplier(layer), straight},
+                 {{Role::Output, Role::OutputBias, part_target(layer), hidden_stride_}}));
+  GPU_TRY(finish_attention_part(layer));
   GPU_TRY(run_norm(set.vector(Role::FfnNorm), set.vector(Role::FfnNormBias), nullptr, tokens_, x_,
                    ffn_forms(layer)));
+  GPU_TRY(run_branch_norms(layer));
   return model_.layer(layer).ffn.is_moe ? route(layer) : NM_GPU_OK;
 }
 
@@ -214,8 +234,12 @@ NmGpuCode Context::run_attention(uint32_t layer) {
                          "expected layer " + std::to_string(next_layer_));
   const bool moe = model_.layer(layer).ffn.is_moe != 0;
   GPU_TRY(timeline_.begin(NM_GPU_LANE_COMPUTE, NM_GPU_EVENT_ATTENTION, static_cast<int32_t>(layer), stream_));
+  GPU_TRY(settle());
   GPU_TRY(layer_body(layer));
-  if (!moe) GPU_TRY(run_dense(layer));
+  if (!moe) {
+    GPU_TRY(run_dense(layer));
+    GPU_TRY(finish_ffn_part(layer));
+  }
   GPU_TRY(timeline_.end(stream_));
   if (moe) GPU_TRY(check(cudaEventRecord(routed_, stream_), "cudaEventRecord"));
   next_layer_ = layer + 1;
@@ -252,23 +276,24 @@ NmGpuCode Context::run_dense(uint32_t layer) {
                                 gate.view,  model_.spec().hidden_size,
                                 cols,       static_cast<cuda::ActivationKind>(ffn.activation)};
   const cuda::PairRouting pairs{set.dense, nullptr, nullptr, gates, tokens_, 1};
-  const float multiplier = model_.spec().residual_multiplier;
+  const float multiplier = part_multiplier(layer);
+  float* target = part_target(layer);
   Forms hidden = expert_input_;
   hidden.all.stride = cols;
   if (!uses_gemm(gate.dtype, tokens_) || !uses_gemm(down.dtype, tokens_)) {
     const uint32_t form = cuda::wants_q8(down.dtype) ? kInt8 : kFloat;
-    return launched(
-        cuda::expert_gemv(
-            {shape, pairs, x_.input(), sinks(hidden, form), hidden_, hidden_stride_, multiplier}, stream_),
-        "expert_gemv");
+    return launched(cuda::expert_gemv({shape, pairs, x_.input(), nullptr, sinks(hidden, form), target,
+                                       hidden_stride_, multiplier},
+                                      stream_),
+                    "expert_gemv");
   }
   GPU_TRY(launched(
       cuda::expert_gemm({shape, set.dense, upload_.dense_tiles, upload_.num_dense_tiles, nullptr, 1, tokens_,
-                         x_.input(), expert_hidden_, cols, sinks(hidden, form_of(down.dtype, tokens_)),
-                         expert_outputs_, hidden_stride_},
+                         x_.input(), nullptr, expert_hidden_, cols,
+                         sinks(hidden, form_of(down.dtype, tokens_)), expert_outputs_, hidden_stride_},
                         stream_),
       "expert_gemm"));
-  return launched(cuda::combine({hidden_, hidden_stride_, model_.spec().hidden_size, pairs, expert_outputs_,
+  return launched(cuda::combine({target, hidden_stride_, model_.spec().hidden_size, pairs, expert_outputs_,
                                  hidden_stride_, multiplier},
                                 stream_),
                   "combine");

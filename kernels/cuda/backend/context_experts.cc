@@ -33,20 +33,22 @@ Context::Routed Context::routed(uint32_t layer, uint32_t tokens, uint32_t top_k)
   return out;
 }
 
+cuda::PairRouting Context::pair_routing(const Routed& routed, const int32_t* table) const {
+  const float* weights = input_scales(routed.layer) ? nullptr : weights_;
+  return {slots_.views(), ids_, table, weights, routed.tokens, routed.top_k};
+}
+
 NmGpuCode Context::run_gemv_group(const Routed& routed, const int32_t* table) {
   const cuda::ExpertShape shape = expert_shape(routed.layer);
   Forms hidden = expert_input_;
   hidden.all.stride = shape.hidden_cols;
   const uint32_t form = cuda::wants_q8(shape.down_dtype) ? kInt8 : kFloat;
-  return launched(cuda::expert_gemv({shape,
-                                     {slots_.views(), ids_, table, weights_, routed.tokens, routed.top_k},
-                                     x_.input(),
-                                     sinks(hidden, form),
-                                     hidden_,
-                                     hidden_stride_,
-                                     model_.spec().residual_multiplier},
-                                    stream_),
-                  "expert_gemv");
+  return launched(
+      cuda::expert_gemv(
+          {shape, pair_routing(routed, table), expert_forms(routed.layer).input(), input_scales(routed.layer),
+           sinks(hidden, form), expert_target(routed.layer), hidden_stride_, part_multiplier(routed.layer)},
+          stream_),
+      "expert_gemv");
 }
 
 NmGpuCode Context::run_gemm_group(const Routed& routed, const cuda::ExpertTile* tiles, uint32_t num_tiles,
@@ -54,22 +56,19 @@ NmGpuCode Context::run_gemm_group(const Routed& routed, const cuda::ExpertTile* 
   const cuda::ExpertShape shape = expert_shape(routed.layer);
   Forms prepared = expert_input_;
   prepared.all.stride = shape.hidden_cols;
-  return launched(cuda::expert_gemm({shape, slots_.views(), tiles, num_tiles, lists_, routed.top_k, rows,
-                                     x_.input(), expert_hidden_, shape.hidden_cols,
-                                     sinks(prepared, form_of(shape.down_dtype, routed.tokens)),
-                                     expert_outputs_, hidden_stride_},
-                                    stream_),
-                  "expert_gemm");
+  return launched(
+      cuda::expert_gemm(
+          {shape, slots_.views(), tiles, num_tiles, lists_, routed.top_k, rows,
+           expert_forms(routed.layer).input(), input_scales(routed.layer), expert_hidden_, shape.hidden_cols,
+           sinks(prepared, form_of(shape.down_dtype, routed.tokens)), expert_outputs_, hidden_stride_},
+          stream_),
+      "expert_gemm");
 }
 
 NmGpuCode Context::combine(const Routed& routed, const int32_t* table) {
-  return launched(cuda::combine({hidden_,
-                                 hidden_stride_,
-                                 model_.spec().hidden_size,
-                                 {slots_.views(), ids_, table, weights_, routed.tokens, routed.top_k},
-                                 expert_outputs_,
-                                 hidden_stride_,
-                                 model_.spec().residual_multiplier},
+  return launched(cuda::combine({expert_target(routed.layer), hidden_stride_, model_.spec().hidden_size,
+                                 pair_routing(routed, table), expert_outputs_, hidden_stride_,
+                                 part_multiplier(routed.layer)},
                                 stream_),
                   "combine");
 }
@@ -167,6 +166,7 @@ NmGpuCode Context::submit_experts(const NmGpuExperts& experts) {
     seen[expert] = true;
     placed.push_back({expert, static_cast<uint32_t>(experts.slots[i])});
   }
+  if (model_.layer(experts.layer).post_norms) unsettled_ = experts.layer;
   if (Model::dense_size(ffn) > 0) {
     GPU_TRY(timeline_.begin(NM_GPU_LANE_COMPUTE, NM_GPU_EVENT_SHARED_EXPERT,
                             static_cast<int32_t>(experts.layer), stream_));
@@ -189,8 +189,8 @@ NmGpuCode Context::add_partial(uint32_t layer, const float* partial) {
   GPU_TRY(
       check(cudaHostGetDevicePointer(&device, const_cast<float*>(partial), 0), "cudaHostGetDevicePointer"));
   return launched(
-      cuda::add_partial({hidden_, hidden_stride_, hidden, tokens_, device, model_.spec().residual_multiplier},
-                        stream_),
+      cuda::add_partial(
+          {expert_target(layer), hidden_stride_, hidden, tokens_, device, part_multiplier(layer)}, stream_),
       "add_partial");
 }
 
@@ -221,14 +221,17 @@ NmGpuCode Context::measure_experts(uint32_t layer, uint32_t tokens, const int32_
   GPU_TRY(check(cudaMemcpyAsync(weights_, host_weights_, pairs * 4, cudaMemcpyHostToDevice, stream_),
                 "cudaMemcpyAsync"));
   // Zeros are as good as any input: no kernel's time depends on values.
-  const size_t rows = size_t{tokens} * x_.all.stride;
-  GPU_TRY(
-      check(cudaMemsetAsync(hidden_, 0, size_t{tokens} * hidden_stride_ * 4, stream_), "cudaMemsetAsync"));
-  GPU_TRY(check(cudaMemsetAsync(x_.all.f32, 0, rows * 4, stream_), "cudaMemsetAsync"));
-  GPU_TRY(check(cudaMemsetAsync(x_.all.high, 0, rows * 2, stream_), "cudaMemsetAsync"));
-  GPU_TRY(check(cudaMemsetAsync(x_.all.low, 0, rows * 2, stream_), "cudaMemsetAsync"));
-  GPU_TRY(check(cudaMemsetAsync(x_.all.q8, 0, rows, stream_), "cudaMemsetAsync"));
-  GPU_TRY(check(cudaMemsetAsync(x_.all.q8_meta, 0, rows / 32 * sizeof(float2), stream_), "cudaMemsetAsync"));
+  const cuda::ActivationSinks& x = expert_forms(layer).all;
+  const size_t rows = size_t{tokens} * x.stride;
+  const auto zero = [&](void* data, size_t bytes) {
+    return check(cudaMemsetAsync(data, 0, bytes, stream_), "cudaMemsetAsync");
+  };
+  GPU_TRY(zero(expert_target(layer), size_t{tokens} * hidden_stride_ * sizeof(float)));
+  GPU_TRY(zero(x.f32, rows * sizeof(float)));
+  GPU_TRY(zero(x.high, rows * 2));
+  GPU_TRY(zero(x.low, rows * 2));
+  GPU_TRY(zero(x.q8, rows));
+  GPU_TRY(zero(x.q8_meta, rows / 32 * sizeof(float2)));
   GPU_TRY(check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"));
   const double start = now_us();
   GPU_TRY(run_experts(routed(layer, tokens, count), placed, count));

@@ -230,12 +230,19 @@ NmGpuCode Model::require_parts(uint32_t index) const {
   GPU_TRY(vectors(true, {Role::AttentionNorm, Role::FfnNorm}));
   const bool latent = is_latent(a), compressed = latent && a.latent.query_rank > 0;
   GPU_TRY(matrices(true, {Role::Query, Role::Output}));
-  GPU_TRY(matrices(!latent, {Role::Key, Role::Value}));
+  GPU_TRY(matrices(!latent, {Role::Key}));
+  GPU_TRY(matrices(!latent && !a.keys_as_values, {Role::Value}));
   GPU_TRY(matrices(latent, {Role::LatentDown, Role::KeyUp, Role::ValueUp}));
   GPU_TRY(vectors(latent, {Role::KeyNorm}));
   GPU_TRY(matrices(compressed, {Role::QueryDown}));
   GPU_TRY(vectors(compressed, {Role::QueryNorm}));
-  GPU_TRY(vectors(a.qk_norm != NM_GPU_QK_NORM_NONE, {Role::QueryNorm, Role::KeyNorm}));
+  const bool weighted = a.qk_norm == NM_GPU_QK_NORM_HEAD || a.qk_norm == NM_GPU_QK_NORM_FULL;
+  GPU_TRY(vectors(weighted, {Role::QueryNorm, Role::KeyNorm}));
+  GPU_TRY(vectors(layers_[index].post_norms, {Role::AttentionPostNorm, Role::FfnPostNorm}));
+  GPU_TRY(vectors(layers_[index].output_scale, {Role::LayerScale}));
+  GPU_TRY(vectors(f.branch_norms,
+                  {Role::SharedPostNorm, Role::ExpertNorm, Role::ExpertPostNorm, Role::RouterNorm}));
+  GPU_TRY(vectors(f.is_moe && f.router.expert_scale, {Role::RouterExpertScale}));
   GPU_TRY(vectors(a.sinks, {Role::AttentionSinks}));
   GPU_TRY(matrices(f.is_moe, {Role::Router}));
   GPU_TRY(vectors(f.is_moe && f.router.selection_bias, {Role::RouterSelectionBias}));

@@ -52,6 +52,11 @@ NmGpuCode Model::check_attention(uint32_t layer) const {
 
 NmGpuCode Model::check_ffn(uint32_t layer) const {
   const NmGpuFfn& f = layers_[layer].ffn;
+  const bool post_norms = layers_[layer].post_norms != 0;
+  if (f.branch_norms && (!post_norms || !f.is_moe || f.shared_intermediate_size == 0))
+    return bad_field(layer, "branch_norms", "with post_norms, experts and a shared expert", f.branch_norms);
+  if (layers_[layer].output_scale && !post_norms)
+    return bad_field(layer, "output_scale", "with post_norms only", layers_[layer].output_scale);
   if (!f.is_moe)
     return f.intermediate_size > 0 ? NM_GPU_OK : bad_field(layer, "intermediate_size", "above 0", 0);
   if (f.num_experts == 0 || f.num_experts > cuda::kMaxExperts)
@@ -95,9 +100,11 @@ bool Model::shape_of(uint32_t role, int32_t layer, uint32_t* rows, uint32_t* col
       if (latent && compressed.query_rank > 0) *cols = compressed.query_rank;
       return true;
     case Role::Key:
-    case Role::Value:
       *rows = kv_size(l.attention);
       return !latent;
+    case Role::Value:
+      *rows = kv_size(l.attention);
+      return !latent && !l.attention.keys_as_values;
     case Role::QueryDown:
       *rows = compressed.query_rank;
       return latent && compressed.query_rank > 0;
@@ -145,8 +152,9 @@ uint32_t Model::vector_size(uint32_t role, int32_t layer) const {
   if (r == Role::LmHeadBias) return spec_.vocab_size;
   if (r == Role::FinalNorm || r == Role::FinalNormBias) return spec_.hidden_size;
   if (of_no_layer(r)) return 0;
-  const NmGpuAttention& a = layers_[static_cast<size_t>(layer)].attention;
-  const NmGpuFfn& f = layers_[static_cast<size_t>(layer)].ffn;
+  const NmGpuLayer& l = layers_[static_cast<size_t>(layer)];
+  const NmGpuAttention& a = l.attention;
+  const NmGpuFfn& f = l.ffn;
   const bool full = a.qk_norm == NM_GPU_QK_NORM_FULL;
   switch (r) {
     case Role::QueryBias:
@@ -167,6 +175,18 @@ uint32_t Model::vector_size(uint32_t role, int32_t layer) const {
     case Role::ExpertGateBias:
     case Role::ExpertUpBias:
       return f.expert_bias ? f.num_experts * f.intermediate_size : 0;
+    case Role::RouterExpertScale:
+      return f.is_moe && f.router.expert_scale ? f.num_experts : 0;
+    case Role::LayerScale:
+      return l.output_scale ? 1 : 0;
+    case Role::AttentionPostNorm:
+    case Role::FfnPostNorm:
+      return l.post_norms ? spec_.hidden_size : 0;
+    case Role::SharedPostNorm:
+    case Role::ExpertNorm:
+    case Role::ExpertPostNorm:
+    case Role::RouterNorm:
+      return f.branch_norms ? spec_.hidden_size : 0;
     case Role::ExpertDownBias:
       return f.expert_bias ? f.num_experts * spec_.hidden_size : 0;
     case Role::AttentionNorm:

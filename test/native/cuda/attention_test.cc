@@ -27,12 +27,16 @@ struct RopeCase {
   uint32_t heads, kv_heads, head_dim, rotary_dim, kv_dtype;
   QkNormKind norm;
   bool interleaved;
+  bool unit = false;         ///< norms of q and k without weights, and a norm of v
+  float temperature = 0.0f;  ///< its scale; the floor is 10 positions
 };
 
 void check_rope(const RopeCase& c) {
-  const std::string name = text("rope_kv_write %u/%u heads of %u, rotary %u, %s, norm %u%s", c.heads,
-                                c.kv_heads, c.head_dim, c.rotary_dim, kKvNames[c.kv_dtype],
-                                static_cast<unsigned>(c.norm), c.interleaved ? ", interleaved" : "");
+  const std::string name =
+      text("rope_kv_write %u/%u heads of %u, rotary %u, %s, norm %u%s", c.heads, c.kv_heads, c.head_dim,
+           c.rotary_dim, kKvNames[c.kv_dtype], static_cast<unsigned>(c.norm),
+           c.interleaved ? ", interleaved" : "") +
+      text("%s, temperature %g", c.unit ? " of units" : "", static_cast<double>(c.temperature));
   Batch batch;
   batch.add(30, 4);
   batch.add(0, 1);
@@ -40,8 +44,9 @@ void check_rope(const RopeCase& c) {
   const uint32_t stride = q_size + 2 * kv_size;
   const std::vector<float> qkv = random_floats(size_t{tokens} * stride, 2.0f, true);
   const bool full_norm = c.norm == QkNormKind::Full;
-  const std::vector<float> q_norm = random_floats(full_norm ? q_size : c.head_dim);
-  const std::vector<float> k_norm = random_floats(full_norm ? kv_size : c.head_dim);
+  std::vector<float> q_norm = random_floats(full_norm ? q_size : c.head_dim);
+  std::vector<float> k_norm = random_floats(full_norm ? kv_size : c.head_dim);
+  if (c.unit) q_norm = k_norm = std::vector<float>(c.head_dim, 1.0f);
   const uint32_t half = c.rotary_dim / 2;
   std::vector<float2> rotary(size_t{tokens} * half);
   for (float2& r : rotary) {
@@ -64,8 +69,11 @@ void check_rope(const RopeCase& c) {
   args.num_kv_heads = c.kv_heads;
   args.head_dim = c.head_dim;
   args.qk_norm = c.norm;
-  args.q_norm = device_q_norm.data();
-  args.k_norm = device_k_norm.data();
+  args.q_norm = c.unit ? nullptr : device_q_norm.data();
+  args.k_norm = c.unit ? nullptr : device_k_norm.data();
+  args.value_norm = c.unit;
+  args.temperature_scale = c.temperature;
+  args.temperature_floor = 10.0f;
   args.eps = 1e-6f;
   args.rotary_dim = c.rotary_dim;
   args.rotary = device_rotary.data();
@@ -118,6 +126,8 @@ void check_rope(const RopeCase& c) {
         y[b] = x[b] * turn.x + x[a] * turn.y;
       }
       const uint32_t position = batch.positions[t], block = batch.block_of(t, position);
+      const double steps = std::floor((position + 1.0) / 10.0);
+      for (double& v : y) v *= is_k ? 1.0 : 1.0 + static_cast<double>(c.temperature) * std::log1p(steps);
       double size = 0;
       for (const double v : x) size = std::fmax(size, std::fabs(v));
       for (uint32_t i = 0; i < (is_k ? pool.padded : c.head_dim); ++i) {
@@ -130,14 +140,17 @@ void check_rope(const RopeCase& c) {
         if (is_k) touched[at] = 1;
       }
       if (!is_k) continue;
+      const float* values = qkv.data() + size_t{t} * stride + q_size + kv_size + first;
+      double value_squares = 0;
+      for (uint32_t i = 0; i < c.head_dim; ++i) value_squares += std::pow(values[i], 2.0);
+      const double value_scale = c.unit ? 1.0 / std::sqrt(value_squares / c.head_dim + 1e-6f) : 1.0;
       for (uint32_t i = 0; i < pool.padded; ++i) {
         const size_t at = stored.index(block, h - c.heads, position % kKvTokens, i, true);
-        const float v = i < c.head_dim
-                            ? round_to(c.kv_dtype, qkv[size_t{t} * stride + q_size + kv_size + first + i])
-                            : 0.0f;
+        const double v = i < c.head_dim ? values[i] * value_scale : 0.0;
         got_all.push_back(stored.get(at));
-        expected.push_back(v);
-        tolerance.push_back(0.0);
+        expected.push_back(c.unit ? v : round_to(c.kv_dtype, static_cast<float>(v)));
+        const double rounding = c.kv_dtype == kF32 ? 3e-6 : c.kv_dtype == kF16 ? 1e-3 : 8e-3;
+        tolerance.push_back(c.unit ? rounding * std::fabs(v) + 1e-7 : 0.0);
         touched[at] = 1;
       }
     }
@@ -154,6 +167,9 @@ GPU_TEST(rope_kv_write) {
   check_rope({2, 2, 6, 4, kF32, QkNormKind::Head, true});
   check_rope({10, 5, 72, 0, kBF16, QkNormKind::None, false});
   check_rope({16, 16, 16, 16, kF32, QkNormKind::Full, true});
+  check_rope({4, 2, 40, 40, kF32, QkNormKind::Head, true, true, 0.3f});
+  check_rope({5, 1, 10, 4, kBF16, QkNormKind::Head, false, true});
+  check_rope({2, 1, 64, 0, kF16, QkNormKind::None, false, false, 0.1f});
 }
 
 struct AttentionCase {
@@ -161,6 +177,7 @@ struct AttentionCase {
   float softcap;
   uint32_t window;
   bool sinks;
+  uint32_t chunk = 0;
 };
 
 /// Buffers and references shared by both attention kernels.
@@ -215,6 +232,7 @@ struct AttentionFixture {
             0.3f,
             c.softcap,
             c.window,
+            c.chunk,
             c.sinks ? device_sinks.data() : nullptr,
             positions.data(),
             offsets.data(),
@@ -223,14 +241,15 @@ struct AttentionFixture {
             c.kv_dtype};
   }
   std::string name(const char* op) const {
-    return text("%s %u/%u heads of %u, %s, softcap %g, window %u, sinks %d, %u tokens", op, c.heads,
+    return text("%s %u/%u heads of %u, %s, softcap %g, window %u, chunk %u, sinks %d, %u tokens", op, c.heads,
                 c.kv_heads, c.head_dim, kKvNames[c.kv_dtype], static_cast<double>(c.softcap), c.window,
-                c.sinks, batch.tokens());
+                c.chunk, c.sinks, batch.tokens());
   }
   /// Expected outputs and, as the scale of tolerances, the weighted sum of |V|.
   void reference(uint32_t t, uint32_t h, std::vector<double>& expected, std::vector<double>& scale) const {
     const uint32_t kv_head = h / (c.heads / c.kv_heads), last = batch.positions[t];
-    const uint32_t first = c.window > 0 && last + 1 > c.window ? last + 1 - c.window : 0;
+    uint32_t first = c.window > 0 && last + 1 > c.window ? last + 1 - c.window : 0;
+    if (c.chunk > 0) first = std::max(first, last / c.chunk * c.chunk);
     std::vector<double> score;
     double top = c.sinks ? sinks[h] : -INFINITY;
     for (uint32_t p = first; p <= last; ++p) {
@@ -297,6 +316,8 @@ GPU_TEST(attention_decode) {
   check_decode({7, 1, 96, kF16, 0, 0, true}, one, 4);
   check_decode({20, 2, 16, kF32, 0, 40, true}, several, 8);
   check_decode({3, 1, 256, kF16, 0, 0, false}, one, 2);
+  check_decode({4, 2, 10, kF32, 0, 0, false, 24}, several, 2);
+  check_decode({2, 2, 64, kF16, 0, 12, true, 31}, several, 3);
   if (full()) {
     Batch many;
     many.add(700, 1);
@@ -330,6 +351,8 @@ GPU_TEST(attention_prefill) {
   check_prefill({8, 1, 128, kBF16, 20.0f, 33, false}, later);
   check_prefill({5, 1, 96, kF16, 0, 24, true}, start);
   check_prefill({3, 1, 256, kF16, 0, 0, true}, later);
+  check_prefill({4, 2, 10, kF32, 0, 0, false, 24}, start);
+  check_prefill({2, 1, 128, kBF16, 0, 10, true, 27}, later);
   if (full()) {
     Batch many;
     many.add(0, 130);

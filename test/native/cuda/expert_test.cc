@@ -127,7 +127,8 @@ double activate(ActivationKind kind, double x, double up) {
 /// The expert's output for a token in double, and how far float32 (and, for quantised down matrices, a hidden
 /// value that rounds to the neighbouring int8) may be off.
 void reference_expert(const TestExpert& e, ActivationKind kind, uint32_t hidden, const TestActivations& x,
-                      uint32_t token, double share, std::vector<double>& out, std::vector<double>& slack) {
+                      uint32_t token, double share, std::vector<double>& out, std::vector<double>& slack,
+                      double scale = 1.0) {
   out.assign(e.down_bias.begin(), e.down_bias.end());
   slack.assign(hidden, 0.0);
   size_t first_row = 0;
@@ -137,6 +138,10 @@ void reference_expert(const TestExpert& e, ActivationKind kind, uint32_t hidden,
     double largest = 0, error = 0;
     for (uint32_t r = 0; r < rows; ++r) {
       Product g = reference_product(*e.gate[s], r, x, token), u = reference_product(*e.up[s], r, x, token);
+      for (Product* p : {&g, &u}) {
+        p->sum *= scale;
+        p->magnitude *= std::fabs(scale);
+      }
       g.sum += e.gate_bias[first_row + r];
       u.sum += e.up_bias[first_row + r];
       h[r] = static_cast<float>(activate(kind, g.sum, u.sum));
@@ -164,6 +169,7 @@ struct ExpertCase {
   ActivationKind activation;
   uint32_t tokens, top_k, experts, residents;
   bool biased = false;
+  bool scales_input = false;  ///< the weights multiply what goes in, not what comes out
 };
 
 struct ExpertFixture {
@@ -207,12 +213,19 @@ struct ExpertFixture {
             c.activation};
   }
   PairRouting routing() const {
-    return {views.data(), device_ids.data(), device_slots.data(), device_weights.data(), c.tokens, c.top_k};
+    return {views.data(),
+            device_ids.data(),
+            device_slots.data(),
+            c.scales_input ? nullptr : device_weights.data(),
+            c.tokens,
+            c.top_k};
   }
+  const float* input_scales() const { return c.scales_input ? device_weights.data() : nullptr; }
   std::string name(const char* op) const {
-    return text("%s %s/%s, hidden %u, %zu slices, %u tokens, %u of %u experts, %u resident%s", op,
+    return text("%s %s/%s, hidden %u, %zu slices, %u tokens, %u of %u experts, %u resident%s%s", op,
                 nearmoe::traits(c.gate_dtype).name, nearmoe::traits(c.down_dtype).name, c.hidden,
-                c.slices.size(), c.tokens, c.top_k, c.experts, c.residents, c.biased ? ", biased" : "");
+                c.slices.size(), c.tokens, c.top_k, c.experts, c.residents, c.biased ? ", biased" : "",
+                c.scales_input ? ", scaled input" : "");
   }
   void compare(const std::string& what, float multiplier, double share) const {
     std::vector<double> expected(start.begin(), start.end()), tolerance(start.size(), 1e-6);
@@ -221,11 +234,12 @@ struct ExpertFixture {
       const int32_t slot = slots[static_cast<size_t>(ids[pair])];
       if (slot < 0) continue;
       reference_expert(*experts[static_cast<size_t>(slot)], c.activation, c.hidden, x, pair / c.top_k, share,
-                       y, slack);
+                       y, slack, c.scales_input ? weights[pair] : 1.0);
+      const double weight = static_cast<double>(multiplier) * (c.scales_input ? 1.0 : weights[pair]);
       for (uint32_t n = 0; n < c.hidden; ++n) {
         const size_t at = size_t{pair / c.top_k} * c.hidden + n;
-        expected[at] += static_cast<double>(multiplier) * weights[pair] * y[n];
-        tolerance[at] += std::fabs(multiplier * weights[pair]) * (slack[n] + 1e-7);
+        expected[at] += weight * y[n];
+        tolerance[at] += std::fabs(weight) * (slack[n] + 1e-7);
       }
     }
     check_close(what, out.get(), expected, tolerance);
@@ -241,7 +255,8 @@ void check_expert_gemv(const ExpertCase& c) {
   ExpertFixture f(c);
   TestSinks hidden(c.tokens * c.top_k, f.experts[0]->view.hidden_cols);
   const std::string name = f.name("expert_gemv");
-  const ExpertGemvArgs args{f.shape(), f.routing(), f.x.view(), hidden.view(), f.out.data(), c.hidden, 0.22f};
+  const ExpertGemvArgs args{f.shape(),     f.routing(),  f.x.view(), f.input_scales(),
+                            hidden.view(), f.out.data(), c.hidden,   0.22f};
   if (!run_in_orders(
           name, [&] { f.out.set(f.start); }, [&] { return expert_gemv(args, nullptr); },
           [&] { return f.collect(); }))
@@ -279,6 +294,7 @@ void check_expert_gemm(const ExpertCase& c) {
                             c.top_k,
                             rows,
                             f.x.view(),
+                            f.input_scales(),
                             hidden.data(),
                             cols,
                             prepared.view(),
@@ -312,6 +328,8 @@ std::vector<ExpertCase> expert_cases(uint32_t tokens) {
   }
   cases.push_back({DType::Q4_K, DType::Q6_K, 256, {256}, ActivationKind::GeluTanh, tokens, 3, 5, 5});
   cases.push_back({DType::BF16, DType::Q8_0, 33, {32, 32, 32}, ActivationKind::Gelu, tokens, 1, 3, 3});
+  for (const DType dtype : {DType::Q8_0, DType::F32})  // Llama 4
+    cases.push_back({dtype, dtype, 64, {32, 32}, ActivationKind::Silu, tokens, 1, 3, 2, false, true});
   // gpt-oss, its slices ragged.
   cases.push_back(
       {DType::MXFP4, DType::MXFP4, 64, {64, 32}, ActivationKind::SwigluClamped, tokens, 2, 5, 3, true});
@@ -355,6 +373,7 @@ GPU_TEST(shared_expert) {
     return expert_gemv({shape,
                         {views.data(), nullptr, nullptr, gates.data(), tokens, 1},
                         x.view(),
+                        nullptr,
                         hidden.view(),
                         out.data(),
                         hidden_size,

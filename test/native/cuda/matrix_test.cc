@@ -103,6 +103,69 @@ GPU_TEST(norm) {
   }
 }
 
+GPU_TEST(norm_add) {
+  const uint32_t tokens = 3, cols = 70, stride = 96;
+  const std::vector<float> x = random_floats(tokens * stride, 3.0f), start = random_floats(tokens * stride),
+                           weight = random_floats(cols), scale = {0.7f};
+  const Buffer<float> device_x(x), device_weight(weight), device_scale(scale);
+  for (const bool overwrite : {false, true}) {
+    Buffer<float> out(start);
+    const std::string name = text("norm_add, overwrite %d", overwrite);
+    const auto launch = [&] {
+      return norm_add({device_x.data(), stride, cols, tokens, device_weight.data(), 1e-5f, false, out.data(),
+                       stride, 0.22f, overwrite ? nullptr : device_scale.data(), overwrite},
+                      nullptr);
+    };
+    const auto collect = [&] {
+      std::vector<std::byte> bytes;
+      append_bytes(bytes, out);
+      return bytes;
+    };
+    if (!run_in_orders(
+            name, [&] { out.set(start); }, launch, collect))
+      continue;
+    std::vector<double> expected(start.begin(), start.end()), tolerance(start.size(), 0.0);
+    for (uint32_t t = 0; t < tokens; ++t) {
+      double squares = 0;
+      for (uint32_t c = 0; c < cols; ++c) squares += std::pow(x[t * stride + c], 2.0);
+      for (uint32_t c = 0; c < cols; ++c) {
+        double& y = expected[t * stride + c];
+        const double value = 0.22f * x[t * stride + c] / std::sqrt(squares / cols + 1e-5f) * weight[c];
+        y = overwrite ? value : (y + value) * static_cast<double>(scale[0]);
+        tolerance[t * stride + c] = 2e-6 * (std::fabs(value) + 1.0);
+      }
+    }
+    check_close(name, out.get(), expected, tolerance);
+  }
+}
+
+GPU_TEST(soft_cap) {
+  const uint32_t rows = 2, cols = 300;
+  const std::vector<float> x = random_floats(rows * 320, 20.0f, true);
+  Buffer<float> out(x);
+  const auto collect = [&] {
+    std::vector<std::byte> bytes;
+    append_bytes(bytes, out);
+    return bytes;
+  };
+  if (!run_in_orders(
+          "soft_cap", [&] { out.set(x); },
+          [&] {
+            return soft_cap({out.data(), 320, rows, cols, 30.0f}, nullptr);
+          },
+          collect))
+    return;
+  std::vector<double> expected(x.begin(), x.end()), tolerance(x.size(), 0.0);
+  for (uint32_t r = 0; r < rows; ++r) {
+    for (uint32_t c = 0; c < cols; ++c) {
+      double& y = expected[r * 320 + c];
+      y = 30.0 * std::tanh(y / 30.0);
+      tolerance[r * 320 + c] = 1e-6 * std::fabs(y) + 1e-37;
+    }
+  }
+  check_close("soft_cap", out.get(), expected, tolerance);
+}
+
 GPU_TEST(prepare) {
   for (const Shape shape : {Shape{3, 40}, Shape{1, 2048}, Shape{2, 32}}) {
     std::vector<float> x = random_floats(size_t{shape.rows} * shape.cols, 1.0f, true);

@@ -46,7 +46,7 @@ void reference_scores(const RouterRule& rule, const std::vector<float>& bias, co
   choice = v;
   weight.clear();
   for (const double x : v) {
-    const bool sigmoid = rule.scoring == ScoringKind::Sigmoid;
+    const bool sigmoid = rule.scoring == ScoringKind::Sigmoid || rule.scoring == ScoringKind::TopkSigmoid;
     weight.push_back(sigmoid ? 1 / (1 + std::exp(-x))
                              : std::exp(x - top) / (rule.scoring == ScoringKind::Softmax ? all : 1.0));
   }
@@ -83,14 +83,17 @@ void reference_router(const RouterRule& rule, const std::vector<float>& bias, co
     chosen += w;
     out.push_back({order[k], w});
   }
-  const bool divide = rule.scoring == ScoringKind::TopkSoftmax || (rule.normalise && !mixer);
-  for (auto& [id, w] : out)
+  const bool divide = rule.scoring == ScoringKind::TopkSoftmax ||
+                      (rule.normalise && !mixer && rule.scoring != ScoringKind::TopkSigmoid);
+  for (auto& [id, w] : out) {
     w = static_cast<double>(rule.weight_multiplier) * w / (divide ? std::fmax(chosen, 1e-20) : 1.0);
+    if (rule.expert_scale) w *= bias[static_cast<size_t>(id)];
+  }
   std::sort(out.begin(), out.end());
 }
 
 RouterRule plain(uint32_t experts, uint32_t top_k, ScoringKind scoring, bool normalise) {
-  return {experts, top_k, scoring, normalise, 0.01f, nullptr, 1, 1, GroupScoreKind::Max, 1.0f};
+  return {experts, top_k, scoring, normalise, 0.01f, nullptr, 1, 1, GroupScoreKind::Max, 1.0f, nullptr};
 }
 
 std::vector<float> router_logits(const RouterRule& rule, uint32_t tokens, uint32_t stride) {
@@ -110,20 +113,23 @@ std::vector<float> router_logits(const RouterRule& rule, uint32_t tokens, uint32
   return logits;
 }
 
-void check_router(RouterRule rule, uint32_t tokens, bool biased = false) {
+/// `scaled`: the same values as factors on the weights.
+void check_router(RouterRule rule, uint32_t tokens, bool biased = false, bool scaled = false) {
   const uint32_t stride = rule.num_experts + 3;
   const std::vector<float> logits = router_logits(rule, tokens, stride);
   const std::vector<float> bias = random_floats(rule.num_experts, 0.5f);
   const Buffer<float> device_logits(logits), device_bias(bias);
   if (biased) rule.selection_bias = device_bias.data();
+  if (scaled) rule.expert_scale = device_bias.data();
   const uint32_t top_k = rule.top_k;
   Buffer<int32_t> ids(size_t{tokens} * top_k);
   Buffer<float> weights(size_t{tokens} * top_k);
   const RouterArgs args{device_logits.data(), stride, tokens, rule, ids.data(), weights.data()};
-  const std::string name = text(
-      "router %u of %u experts, scoring %u, normalise %d, bias %d, %u of %u groups by %u, times %g", top_k,
-      rule.num_experts, static_cast<unsigned>(rule.scoring), rule.normalise, biased, rule.chosen_groups,
-      rule.num_groups, static_cast<unsigned>(rule.group_score), static_cast<double>(rule.weight_multiplier));
+  const std::string name =
+      text("router %u of %u experts, scoring %u, normalise %d, bias %d, %u of %u groups by %u, times %g%s",
+           top_k, rule.num_experts, static_cast<unsigned>(rule.scoring), rule.normalise, biased,
+           rule.chosen_groups, rule.num_groups, static_cast<unsigned>(rule.group_score),
+           static_cast<double>(rule.weight_multiplier), scaled ? " and factors" : "");
   if (!run_in_orders(
           name, [&] { return router(args, nullptr); }, ids, weights))
     return;
@@ -136,7 +142,7 @@ void check_router(RouterRule rule, uint32_t tokens, bool biased = false) {
     for (uint32_t k = 0; k < top_k; ++k) {
       same = same && got_ids[size_t{t} * top_k + k] == row[k].first;
       expected.push_back(row[k].second);
-      tolerance.push_back(2e-6 * row[k].second + 1e-37);
+      tolerance.push_back(2e-6 * std::fabs(row[k].second) + 1e-37);
     }
   }
   check(same, name + ": ids");
@@ -152,6 +158,9 @@ GPU_TEST(router) {
   check_router(plain(60, 4, ScoringKind::Softmax, false), 4);
   check_router(plain(3, 3, ScoringKind::Softmax, true), 7);
   check_router(plain(1000, 32, ScoringKind::TopkSoftmax, false), 4);
+  check_router(plain(16, 1, ScoringKind::TopkSigmoid, true), 6);
+  check_router(plain(7, 3, ScoringKind::Softmax, true), 6, false, true);
+  check_router(plain(128, 8, ScoringKind::TopkSigmoid, false), 6, false, true);
 }
 
 GPU_TEST(router_selection) {

@@ -78,10 +78,24 @@ GPU_TEST(attention_decode_traffic) {
     Buffer<float> out(q_size), parts(attention_decode_workspace(1, shape.heads, head_dim, shape.splits));
     traffic::reset();
     const size_t pool = watch(kv), query = watch(q), output = watch(out), partial = watch(parts);
-    const AttentionArgs args{
-        q.data(),           q_size,    out.data(), q_size, shape.heads, shape.kv_heads,  head_dim,
-        head_dim,           0.1f,      0.0f,       0,      nullptr,     position.data(), offsets.data(),
-        block_table.data(), kv.data(), kv_dtype};
+    const AttentionArgs args{q.data(),
+                             q_size,
+                             out.data(),
+                             q_size,
+                             shape.heads,
+                             shape.kv_heads,
+                             head_dim,
+                             head_dim,
+                             0.1f,
+                             0.0f,
+                             0,
+                             0,
+                             nullptr,
+                             position.data(),
+                             offsets.data(),
+                             block_table.data(),
+                             kv.data(),
+                             kv_dtype};
     const std::string name =
         text("attention_decode, %u heads on %u, %u parts", shape.heads, shape.kv_heads, shape.splits);
     check_launch(name, attention_decode({args, nullptr, 1, shape.splits, parts.data()}, nullptr));
