@@ -24,7 +24,7 @@ namespace nearmoe::bench {
 namespace {
 
 /// Runs side by side in the plain reads: the fastest of a few counts on the machines seen.
-constexpr uint32_t kReadStreams = 4;
+constexpr ReadPattern kPlainReads = {4, Nearness::L2};
 /// About a millisecond of the densest loop.
 constexpr uint64_t kPeakRounds = 50000;
 
@@ -152,7 +152,7 @@ void bench_decode(const Options& options, Workers& workers, const Memory& memory
         const std::byte* segment = memory.data + turn++ % segments * kSegment;
         const double seconds = workers.run(threads, [&](unsigned t) {
           const std::byte* mine = segment + t * each * packed.size();
-          if (round % 2 == 0) return read_lines(mine, each * packed.size(), kReadStreams);
+          if (round % 2 == 0) return read_lines(mine, each * packed.size(), kPlainReads);
           std::vector<float> y(shape.rows);
           for (size_t c = 0; c < each; ++c) {
             const PackedMatrix w{mine + c * packed.size(), shape.rows, shape.cols, dtype};

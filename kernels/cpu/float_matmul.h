@@ -35,7 +35,7 @@ struct FloatFormat<DType::BF16> {
 
 constexpr size_t kFloatStreams = 4;    // row groups of the one-token path
 constexpr size_t kFloatColumns = 512;  // columns of a token panel
-constexpr size_t kFloatPrefetch = 512;
+constexpr size_t kFloatPrefetch = 1024;
 
 /// x: token t's columns at x + t * x_stride; y: token t, group g at y + t * ldy + g * y_group (rows[g] of 16
 /// stored).
@@ -58,7 +58,7 @@ static void float_tile(const uint8_t* w, size_t stream_bytes, const float* x, si
 #pragma GCC unroll 4
     for (int g = 0; g < kGroups; ++g) {
       const uint8_t* from = w + static_cast<size_t>(g) * stream_bytes;
-      if constexpr (kTokens == 1) prefetch(from + kFloatPrefetch);
+      if constexpr (kTokens == 1) prefetch_far(from + kFloatPrefetch);
       Format::load(from, columns[g]);
     }
 #pragma GCC unroll 2

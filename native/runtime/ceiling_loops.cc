@@ -97,31 +97,49 @@ constexpr IsaLoops kLoops[] = {
 
 #endif
 
-}  // namespace
+#if defined(__x86_64__)
+// One 16-byte load a line: the core waits for memory, not for its load ports.
+#define NEARMOE_READ_STEP(hint)                                                                            \
+  asm volatile(                                                                                            \
+      "prefetch" hint " 1024(%0)\n prefetch" hint " 1088(%0)\n prefetch" hint " 1152(%0)\n prefetch" hint  \
+      " 1216(%0)\n"                                                                                        \
+      "movdqu (%0), %%xmm0\n movdqu 64(%0), %%xmm1\n movdqu 128(%0), %%xmm2\n movdqu 192(%0), %%xmm3\n" :: \
+          "r"(lines)                                                                                       \
+      : "xmm0", "xmm1", "xmm2", "xmm3", "memory")
+static_assert(kAhead == 1024 && kLine == 64 && kStep == 256);
+#endif
 
-void read_lines(const std::byte* data, size_t bytes, uint32_t streams) {
+template <Nearness kNearness>
+void read_step(const std::byte* lines) {
+#if defined(__x86_64__)
+  if constexpr (kNearness == Nearness::L1) {
+    NEARMOE_READ_STEP("t0");
+  } else {
+    NEARMOE_READ_STEP("t1");
+  }
+#else
+  for (size_t line = 0; line < kStep; line += kLine) {
+    __builtin_prefetch(lines + kAhead + line, 0, kNearness == Nearness::L1 ? 3 : 2);
+    uint64_t word;
+    std::memcpy(&word, lines + line, sizeof word);
+    asm volatile("" ::"r"(word) : "memory");  // the load has a reader and stays
+  }
+#endif
+}
+
+template <Nearness kNearness>
+void read_streams(const std::byte* data, size_t bytes, uint32_t streams) {
   const size_t run = bytes / streams / kStep * kStep;
   for (size_t at = 0; at < run; at += kStep) {
-    for (uint32_t stream = 0; stream < streams; ++stream) {
-      const std::byte* lines = data + stream * run + at;
-#if defined(__x86_64__)
-      // One 16-byte load a line: the core waits for memory, not for its load ports.
-      asm volatile(
-          "prefetcht0 1024(%0)\n prefetcht0 1088(%0)\n prefetcht0 1152(%0)\n prefetcht0 1216(%0)\n"
-          "movdqu (%0), %%xmm0\n movdqu 64(%0), %%xmm1\n movdqu 128(%0), %%xmm2\n movdqu 192(%0), %%xmm3\n" ::
-              "r"(lines)
-          : "xmm0", "xmm1", "xmm2", "xmm3", "memory");
-      static_assert(kAhead == 1024 && kLine == 64 && kStep == 256);
-#else
-      for (size_t line = 0; line < kStep; line += kLine) {
-        __builtin_prefetch(lines + kAhead + line);
-        uint64_t word;
-        std::memcpy(&word, lines + line, sizeof word);
-        asm volatile("" ::"r"(word) : "memory");  // the load has a reader and stays
-      }
-#endif
-    }
+    for (uint32_t stream = 0; stream < streams; ++stream) read_step<kNearness>(data + stream * run + at);
   }
+}
+
+}  // namespace
+
+void read_lines(const std::byte* data, size_t bytes, ReadPattern pattern) {
+  const bool near = pattern.prefetch_to == Nearness::L1;
+  (near ? read_streams<Nearness::L1> : read_streams<Nearness::L2>)(data, bytes, pattern.streams);
 }
 
 MultiplyLoop multiply_loop(const char* isa, bool int8) {

@@ -7,8 +7,17 @@
 
 namespace nearmoe {
 
-/// Reads all cache lines of [data, data + bytes) once, in `streams` runs side by side with software prefetch.
-void read_lines(const std::byte* data, size_t bytes, uint32_t streams);
+/// The cache that lines are prefetched to.
+enum class Nearness : uint8_t { L1, L2 };
+
+/// How memory is read: in so many runs side by side, with software prefetch.
+struct ReadPattern {
+  uint32_t streams;
+  Nearness prefetch_to;
+};
+
+/// Reads all cache lines of [data, data + bytes) once.
+void read_lines(const std::byte* data, size_t bytes, ReadPattern pattern);
 
 /// Runs `rounds` rounds and returns the multiply-accumulates done.
 using MultiplyLoop = uint64_t (*)(uint64_t rounds);

@@ -20,7 +20,9 @@ namespace {
 
 /// What is read between two looks at the clock, and between two touches when memory is committed.
 constexpr size_t kChunk = size_t{4} << 20, kPage = 4096;
-constexpr uint32_t kStreams[] = {1, 4, 8};
+/// Which of them is fastest depends on the processor: the best counts.
+constexpr ReadPattern kPatterns[] = {
+    {1, Nearness::L2}, {4, Nearness::L2}, {8, Nearness::L2}, {4, Nearness::L1}};
 /// A fraction of a millisecond of the densest loop.
 constexpr uint64_t kRounds = 20000;
 
@@ -77,11 +79,11 @@ Status measure_read(const CeilingOptions& options, double* rate) {
     return 0.0;
   };
   double best = 0;
-  for (const uint32_t streams : kStreams) {
+  for (const ReadPattern pattern : kPatterns) {
     std::vector<size_t> position(options.threads * 8, 0);  // a cache line for each thread's own
     const Work read = [&](uint32_t thread) {
       size_t& at = position[thread * 8];
-      read_lines(buffer + thread * share + at, kChunk, streams);
+      read_lines(buffer + thread * share + at, kChunk, pattern);
       at = (at + kChunk) % share;
       return static_cast<double>(kChunk);
     };
