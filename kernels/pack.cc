@@ -215,6 +215,23 @@ void pack_header(const QuantFormat& format, const uint8_t* source, size_t row_by
   }
 }
 
+/// Whether the scales in a packed header are finite. Of the 2-byte pieces the first, and the second where the
+/// format has minima, are binary16 numbers.
+bool finite_scales(const QuantFormat& format, const uint8_t* header) {
+  bool bad = false;
+  if (format.dtype == DType::MXFP4) {
+    for (size_t row = 0; row < kRowGroup; ++row) bad |= header[row] == 0xff;
+    return !bad;
+  }
+  const size_t numbers = format.has_min ? 2 * kRowGroup : kRowGroup;
+  for (size_t i = 0; i < numbers; ++i) {
+    uint16_t number;
+    std::memcpy(&number, header + i * sizeof number, sizeof number);
+    bad |= !finite_bits(DType::F16, number);
+  }
+  return !bad;
+}
+
 bool pack_quantised(const QuantFormat& format, const uint8_t* src, size_t row_bytes, size_t rows,
                     size_t col_begin, size_t cols, uint8_t* dst) {
   const PackedLayout layout = packed_layout(format, cols, col_begin);
@@ -234,8 +251,9 @@ bool pack_quantised(const QuantFormat& format, const uint8_t* src, size_t row_by
       std::memset(dst + record.offset, 0, record.codes - record.offset);
       for (size_t s = 0; s < record.supers; ++s) {
         const uint8_t* source = from + (record.first_super + s) * source_block;
-        for (size_t row = 0; row < present; ++row) finite &= !bad_scale(format, source + row * row_bytes);
-        pack_header(format, source, row_bytes, present, dst + record.offset + s * layout.header_bytes);
+        uint8_t* header = dst + record.offset + s * layout.header_bytes;
+        pack_header(format, source, row_bytes, present, header);
+        finite &= finite_scales(format, header);
       }
       for (size_t b = 0; b < record.blocks; ++b) {
         const size_t place = layout.phase + record.first_block + b;

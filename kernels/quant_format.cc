@@ -66,7 +66,6 @@ uint32_t read_u32(const uint8_t* p) {
 }
 uint16_t read_u16(const uint8_t* p) { return static_cast<uint16_t>(p[0] | (p[1] << 8)); }
 float read_f16(const uint8_t* p) { return f16_to_f32(read_u16(p)); }
-bool bad_f16(const uint8_t* p) { return (read_u16(p) & 0x7c00u) == 0x7c00u; }
 
 /// 6-bit scale and minimum of Q4_K and Q5_K: eight of each in twelve bytes.
 void scale_and_min(const uint8_t* p, uint32_t sub, int* scale, int* min) {
@@ -229,14 +228,6 @@ BlockScale block_scale(DType dtype, const uint8_t* source, uint32_t sub) {
     }
   }
   return out;
-}
-
-bool bad_scale(const QuantFormat& format, const uint8_t* source) {
-  if (format.dtype == DType::MXFP4) return source[0] == 0xff;
-  // Every 2-byte header piece is a binary16 number, but for the packed high scale bits of IQ4_XS.
-  bool bad = bad_f16(source + format.pieces[0].offset);
-  if (format.has_min) bad = bad || bad_f16(source + format.pieces[1].offset);
-  return bad;
 }
 
 PackedLayout packed_layout(const QuantFormat& format, size_t cols, size_t col_begin) {

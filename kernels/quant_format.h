@@ -66,8 +66,6 @@ struct BlockScale {
   float min[2];
 };
 BlockScale block_scale(DType dtype, const uint8_t* source, uint32_t sub);
-/// True where a scale of the source block is NaN or infinite.
-bool bad_scale(const QuantFormat& format, const uint8_t* source);
 
 static inline int code_value(const QuantFormat& format, uint8_t code) {
   return format.lut ? format.lut[code] : code - format.zero;

@@ -9,8 +9,11 @@ import { TRANSFORMS, WEIGHT_ROLES, type WeightSource } from '../model/model-spec
 import type { OpenedModel } from '../model/open-model.js';
 import { ENCODINGS, type TensorIndex, type TensorInfo } from '../model/tensor-index.js';
 
-/** Bytes after which a lot is handed over; the source pages of one lot are resident beside the packed weights. */
-const LOT_BYTES = 8e6;
+/**
+ * Bytes after which a lot is handed over: a small part of the model, since a lot's source pages are resident beside the
+ * packed weights, yet so many that threads seldom wait for each other between lots.
+ */
+const lotBytesOf = (totalBytes: number) => Math.min(64e6, Math.max(8e6, totalBytes / 64));
 
 const ROLE_NUMBERS = new Map(WEIGHT_ROLES.map((role, number) => [role, number]));
 
@@ -33,7 +36,7 @@ export function loadWeights(
   progress(0, totalBytes);
   for (let first = 0; first < weights.length; ) {
     if (isCancelled()) throw new AbortedError('Loading the model');
-    const { end, lotBytes } = nextLot(weights, first, tensors);
+    const { end, lotBytes } = nextLot(weights, first, tensors, lotBytesOf(totalBytes));
     const lot = weights.slice(first, end);
     loadLot(lot, tensors, files, target);
     doneBytes += lotBytes;
@@ -43,11 +46,11 @@ export function loadWeights(
 }
 
 /** A lot ends with its layer or when it is large enough. */
-function nextLot(weights: readonly WeightSource[], first: number, tensors: TensorIndex) {
+function nextLot(weights: readonly WeightSource[], first: number, tensors: TensorIndex, fullBytes: number) {
   let end = first;
   let lotBytes = 0;
   const layer = weights[first]?.layer;
-  while (end < weights.length && lotBytes < LOT_BYTES) {
+  while (end < weights.length && lotBytes < fullBytes) {
     const weight = weights[end];
     if (weight === undefined || weight.layer !== layer) break;
     lotBytes += sourceBytes(weight, tensors);
