@@ -4,12 +4,13 @@
  * the one that the same request gets alone, and that the metrics add up. Exit status 1 where one of these fails.
  *
  *     node bench/serve-soak.mjs [--requests 2000] [--concurrency 16] [--model DIR] [--seed 1]
- *         [--young-mib 1] [--old-mib 24]
+ *         [--young-mib 1] [--old-mib 24] [--idle-seconds 30]
  *         [--most-growth 0.03] [--json] [-- serve options]
  *
  * V8 lets the young generation of each thread grow with the load up to 48 MiB and never gives it back; --young-mib bounds
- * its semi-spaces (0: V8's own default). Garbage in the old generation is collected as lazily; --old-mib bounds that. What is
- * left to grow would be a leak.
+ * its semi-spaces (0: V8's own default). Garbage in the old generation is collected as lazily; --old-mib bounds that, and
+ * an idle process gives it back. --most-growth bounds resident memory right behind the last answer; what is left of the growth
+ * after --idle-seconds without a request, which is told beside it, is no garbage.
  */
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -27,6 +28,7 @@ const { values: args, positionals } = parseArgs({
     seed: { type: 'string', default: '1' },
     'young-mib': { type: 'string', default: '1' },
     'old-mib': { type: 'string', default: '24' },
+    'idle-seconds': { type: 'string', default: '30' },
     'most-growth': { type: 'string', default: '0.03' },
     json: { type: 'boolean', default: false },
   },
@@ -103,6 +105,7 @@ for (let quarter = 1; quarter <= 4; quarter++) {
 }
 const endBytes = quarterBytes[3] ?? 0;
 const seconds = (performance.now() - startMs) / 1e3;
+const idleBytes = await whenIdle();
 const problems = [...(await checkMetrics()), ...checkCounts()];
 const status = await server.stop();
 if (status !== 0) problems.push(`the server ended with status ${status}`);
@@ -119,6 +122,12 @@ async function run(count) {
     }
   };
   await Promise.all(Array.from({ length: concurrency }, worker));
+}
+
+/** Resident memory after some time without a request. */
+async function whenIdle() {
+  await new Promise((resolve) => setTimeout(resolve, 1e3 * Number(args['idle-seconds'])));
+  return residentBytes(server.pid);
 }
 
 async function one() {
@@ -247,7 +256,9 @@ function report() {
     warmBytes,
     quarterBytes,
     endBytes,
+    idleBytes,
     growth: endBytes / warmBytes - 1,
+    idleGrowth: idleBytes / warmBytes - 1,
     problems,
   };
   if (args.json) {
@@ -261,7 +272,8 @@ function report() {
   console.log(
     `resident memory after ${WARM_REQUESTS}: ${megabytes(warmBytes)} MiB, by quarters of the rest ` +
       `${quarterBytes.map(megabytes).join(', ')} MiB ` +
-      `(${(100 * result.growth).toFixed(1)}%)`,
+      `(${(100 * result.growth).toFixed(1)}%), ${args['idle-seconds']} s later ${megabytes(idleBytes)} MiB ` +
+      `(${(100 * result.idleGrowth).toFixed(1)}%)`,
   );
   console.log(problems.length === 0 ? 'no problem' : problems.join('\n'));
 }
@@ -288,6 +300,8 @@ async function startServer() {
   const child = spawn(process.execPath, [...flags, path.join(root, 'infer.js'), ...argv], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
+  // A soak that fails must not leave its server behind.
+  process.once('exit', () => child.kill('SIGKILL'));
   const ended = new Promise((resolve) => {
     child.on('exit', (code) => resolve(code));
   });

@@ -88,7 +88,9 @@ export class Chat {
     let usage;
     for await (const chunk of streamChat(body, signal)) {
       const atEnd = this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < 40;
-      text.data += chunk.choices[0]?.delta.content ?? '';
+      const { content = '', reasoning_content: reasoning = '' } = chunk.choices[0]?.delta ?? {};
+      if (reasoning) reasoningBefore(text).data += reasoning;
+      text.data += content;
       usage = chunk.usage ?? usage;
       if (atEnd) this.log.scrollTop = this.log.scrollHeight;
     }
@@ -117,6 +119,20 @@ export class Chat {
     this.log.scrollTop = this.log.scrollHeight;
     return turn;
   }
+}
+
+/** The text of the model's reasoning above its answer, which can be folded; made when the first of it comes. @param {Text} answer */
+function reasoningBefore(answer) {
+  const { previousSibling: before } = answer;
+  if (before instanceof HTMLDetailsElement && before.lastChild instanceof Text) return before.lastChild;
+  const made = document.createElement('details');
+  made.open = true;
+  const title = document.createElement('summary');
+  title.textContent = 'Reasoning';
+  const text = document.createTextNode('');
+  made.append(title, text);
+  answer.before(made);
+  return text;
 }
 
 /** @param {any} usage */

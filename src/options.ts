@@ -124,6 +124,8 @@ export type RequestOptions = {
   seed?: number;
   /** Texts that end generation; they are not part of the text. */
   stop?: string | readonly string[];
+  /** Leaves tokens such as <|im_end|> out of the text. Default true. */
+  skipSpecialTokens?: boolean;
   /** Goes on after an end-of-text token. Default false. */
   ignoreEos?: boolean;
   /** Log-probabilities of each generated token and of this many likeliest ones (0..20). Default: none. */
@@ -255,6 +257,7 @@ const generateChecks: { [Name in keyof Required<GenerateOptions>]: Check } = {
   logitBias: tokenBiases,
   seed: integer(0),
   stop: stopTexts,
+  skipSpecialTokens: flag,
   ignoreEos: flag,
   logprobs: integer(0, 20),
   promptLogprobs: integer(0, 20),

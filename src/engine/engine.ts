@@ -7,6 +7,7 @@ import type { Device } from '../device/device.js';
 import { DeviceError } from '../errors.js';
 import type { Constraint } from '../grammar/constraint.js';
 import type { ResponseFormat } from '../grammar/response-format.js';
+import type { DecodeStreamOptions } from '../model/decode-stream.js';
 import type { RequestOptions } from '../options.js';
 import { Batcher, type BatchLimits, type StepEntry } from './batcher.js';
 import type { Forward, StepOutput } from './forward.js';
@@ -36,11 +37,10 @@ export type EngineParts = {
   eosIds: ReadonlySet<number>;
   /** Sampling of the model's generation_config.json. */
   sampling: Partial<Omit<SamplingParams, 'seed'>>;
-  /** `continuation`: the text goes on from the prompt, so that a leading space counts. */
-  textStream: (continuation: boolean) => TextStream;
+  textStream: (options: DecodeStreamOptions) => TextStream;
   /** Bytes of a token's text, for log-probabilities. */
   tokenBytes: (tokenId: number) => Uint8Array;
-  /** Holds an answer to a form; `continuation` as in textStream. Throws OptionError. */
+  /** Holds an answer to a form; `continuation` as in DecodeStreamOptions. Throws OptionError. */
   constrain: (format: ResponseFormat, continuation: boolean) => Constraint | undefined;
   /** Where the device has a GPU (recovery.ts): goes on after its failure. False: some other failure. */
   recover?: (error: unknown, batcher: Batcher, engine: Engine) => boolean;
@@ -104,7 +104,7 @@ export class Engine {
       params,
       eosIds,
       vocabSize,
-      text: this.#parts.textStream(continuation),
+      text: this.#parts.textStream({ continuation, skipSpecialTokens: options.skipSpecialTokens }),
       tokenBytes: this.#parts.tokenBytes,
       routing: options.recordRouting
         ? new RoutingRecorder(sequence, forward.moeLayers, numExperts, topK)

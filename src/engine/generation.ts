@@ -15,7 +15,12 @@ export type GenerationPort = {
 };
 
 /** What one or several steps gave: text, and with `logprobs` the tokens whose text begins in it. */
-export type GenerationPart = { text: string; logprobs?: TokenLogprob[] };
+export type GenerationPart = {
+  text: string;
+  logprobs?: TokenLogprob[];
+  /** The text begins inside of the model's reasoning, which the prompt of a chat has opened; first part only. */
+  inReasoning?: true;
+};
 
 type Reader = {
   resolve: (result: IteratorResult<GenerationPart, undefined>) => void;
@@ -34,6 +39,7 @@ export class Generation implements AsyncIterable<string>, Disposable {
   #readers: Reader[] = [];
   #iterated = false;
   #ended = false;
+  #inReasoning = false;
   #error: unknown;
   #port: GenerationPort;
   #settle!: { resolve: (result: GenerateResult) => void; reject: (error: unknown) => void };
@@ -117,12 +123,18 @@ export class Generation implements AsyncIterable<string>, Disposable {
     };
   }
 
+  /** Called by the client, before any part: the prompt has opened the model's reasoning. */
+  openReasoning(): void {
+    this.#inReasoning = true;
+  }
+
   /** Called by the client: one more part, one more progress report. */
   push(text: string, progress?: GenerateProgress, logprobs?: TokenLogprob[]): void {
     if (progress !== undefined) this.#onProgress?.(progress);
     if (text === '' && !logprobs?.length) return;
     const reader = this.#readers.shift();
-    const part = { text, logprobs };
+    const part: GenerationPart = { text, logprobs, ...(this.#inReasoning ? { inReasoning: true } : {}) };
+    this.#inReasoning = false;
     if (reader === undefined) this.#parts.push(part);
     else reader.resolve({ done: false, value: part });
     // Without a reader the parts wait for one, at most one answer long; only a reader that lags holds the engine up.

@@ -9,6 +9,7 @@ import { createNativeDevice, type LoadableDevice } from '../device/native.js';
 import { GpuError } from '../errors.js';
 import { Constraints } from '../grammar/constraint.js';
 import { type OpenedModel, openModel } from '../model/open-model.js';
+import { opensReasoning, reasoningStyle } from '../model/reasoning-style.js';
 import { Rope } from '../model/rope.js';
 import { toolCallStyle } from '../model/tool-call-style.js';
 import {
@@ -46,7 +47,11 @@ export type LoadedModel = {
   /** Throws TokenizerError. */
   encode(text: string): Int32Array;
   /** Throws ChatTemplateError, TokenizerError. */
-  encodeChat(messages: readonly ChatMessage[], template: ChatTemplateOptions): Int32Array;
+  /** `inReasoning`: the prompt opens the reasoning of the answer. */
+  encodeChat(
+    messages: readonly ChatMessage[],
+    template: ChatTemplateOptions,
+  ): { ids: Int32Array; inReasoning: boolean };
   /** Frees everything. Idempotent. */
   dispose(): void;
 };
@@ -120,8 +125,11 @@ class Loading {
       encode: (text) => Int32Array.from(tokenizer.encode(text)),
       encodeChat: (messages, { tools, variables }) => {
         const text = chatTemplate.render({ messages, tools, variables });
-        // The template writes the special tokens itself.
-        return Int32Array.from(tokenizer.encode(text, { addSpecialTokens: false }));
+        return {
+          // The template writes the special tokens itself.
+          ids: Int32Array.from(tokenizer.encode(text, { addSpecialTokens: false })),
+          inReasoning: opensReasoning(text, reasoningStyle(chatTemplate.texts)),
+        };
       },
       dispose: () => device.dispose(),
     };
@@ -129,14 +137,14 @@ class Loading {
 
   #report(): PlanReport {
     const { opened, settings, device } = this;
-    const toolCalls = toolCallStyle(opened.chatTemplate.texts);
+    const { texts } = opened.chatTemplate;
     return planReport(
       opened.spec,
       settings,
       device.info,
       this.#memory,
       this.#planner,
-      toolCalls,
+      { toolCalls: toolCallStyle(texts), reasoning: reasoningStyle(texts) },
       this.#warnings,
     );
   }
@@ -261,7 +269,7 @@ export function createEngine(
       },
       eosIds: new Set(generation.eosTokenIds),
       sampling: generation.sampling,
-      textStream: (continuation) => tokenizer.decodeStream({ continuation }),
+      textStream: (options) => tokenizer.decodeStream(options),
       tokenBytes: (id) => tokenizer.tokenBytes(id),
       constrain: (format, continuation) => constraints.create(format, continuation),
       cancelFlags,

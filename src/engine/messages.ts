@@ -59,6 +59,8 @@ export type FromWorker =
   | { type: 'load-progress'; progress: LoadProgress }
   | { type: 'loaded'; report: PlanReport }
   | { type: 'load-failed'; error: SerializedError }
+  /** A chat's answer begins inside of its reasoning: the prompt has opened it. */
+  | { type: 'in-reasoning'; id: number }
   | { type: 'step'; parts: StepPart[] }
   | { type: 'finished'; id: number; result: GenerateResult }
   | { type: 'failed'; id: number; error: SerializedError }

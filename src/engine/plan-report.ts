@@ -3,7 +3,6 @@
  */
 import type { DeviceInfo } from '../device/device.js';
 import type { ModelSpec } from '../model/model-spec.js';
-import type { ToolCallStyle } from '../model/tool-call-style.js';
 import type { PlacedBytes } from '../placement/placement.js';
 import type { Planner } from '../schedule/planner.js';
 import { moeShape } from './planning.js';
@@ -17,7 +16,7 @@ export function planReport(
   info: DeviceInfo,
   memory: PlacedBytes[],
   planner: Planner | undefined,
-  toolCalls: ToolCallStyle | undefined,
+  answers: Pick<PlanReport, 'toolCalls' | 'reasoning'>,
   warnings: readonly string[] = [],
 ): PlanReport {
   const { layers, numExperts, topK } = moeShape(spec);
@@ -38,7 +37,7 @@ export function planReport(
     kvDtype,
     maxContext,
     maxSequences,
-    toolCalls,
+    ...answers,
     policy,
     prefetch,
     cachePolicy,

@@ -3,6 +3,7 @@
  * worker to the main thread; llm.ts re-exports the types. No computation lives here.
  */
 import type { DeviceInfo, TimedOp } from '../device/device.js';
+import type { ReasoningStyle } from '../model/reasoning-style.js';
 import type { ToolCallStyle } from '../model/tool-call-style.js';
 import type { PlacedBytes } from '../placement/placement.js';
 import type { TraceSpan } from '../trace/chrome.js';
@@ -140,6 +141,8 @@ export type PlanReport = {
   maxSequences: number;
   /** How the model writes tool calls; undefined where its chat template takes no tools. */
   toolCalls: ToolCallStyle | undefined;
+  /** How the model sets reasoning apart from its answers; undefined where its chat template knows none. */
+  reasoning: ReasoningStyle | undefined;
   policy: string;
   prefetch: string;
   cachePolicy: string;

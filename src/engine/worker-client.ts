@@ -164,6 +164,9 @@ export class WorkerClient {
         for (const part of message.parts)
           this.#pending.get(part.id)?.generation.push(part.text, part.progress, part.logprobs);
         return;
+      case 'in-reasoning':
+        this.#pending.get(message.id)?.generation.openReasoning();
+        return;
       case 'finished':
         this.#finish(message.id, message.result);
         break;

@@ -69,15 +69,17 @@ function addRequest(
 ): void {
   try {
     // An answer in a chat is a text of its own; anything else continues its prompt.
-    loaded.engine.add(id, slot, promptIds(loaded, prompt), options, prompt.kind !== 'chat');
+    const { ids, inReasoning } = promptIds(loaded, prompt);
+    loaded.engine.add(id, slot, ids, options, prompt.kind !== 'chat');
+    if (inReasoning) send({ type: 'in-reasoning', id });
   } catch (error) {
     send({ type: 'failed', id, error: serializeError(error) });
   }
 }
 
-function promptIds(loaded: LoadedModel, prompt: PromptMessage): Int32Array {
-  if (prompt.kind === 'ids') return prompt.ids;
-  if (prompt.kind === 'text') return loaded.encode(prompt.text);
+function promptIds(loaded: LoadedModel, prompt: PromptMessage): { ids: Int32Array; inReasoning?: boolean } {
+  if (prompt.kind === 'ids') return prompt;
+  if (prompt.kind === 'text') return { ids: loaded.encode(prompt.text) };
   return loaded.encodeChat(prompt.messages, prompt.template);
 }
 

@@ -18,6 +18,8 @@ export class TokenMasks {
   readonly vocabulary: Vocabulary;
   #automaton: Automaton;
   #masks = new Map<Configuration, TokenMask>();
+  /** The same by what a mask depends on: places far from the end of a repetition differ in their count alone. */
+  #shared = new Map<string, TokenMask>();
   #locals = new Map<string, LocalMask>();
   #generation = 0;
   #walked: (Configuration | null)[] = [];
@@ -30,9 +32,15 @@ export class TokenMasks {
   /** Tokens that may follow, end-of-text tokens among them where the text is complete. Not to be written to.
    * Throws PromptError where there is none. */
   maskOf(configuration: Configuration): TokenMask {
-    if (this.#generation !== this.#automaton.generation) this.#masks.clear();
+    if (this.#generation !== this.#automaton.generation) {
+      this.#masks.clear();
+      this.#shared.clear();
+    }
     this.#generation = this.#automaton.generation;
-    let mask = this.#masks.get(configuration);
+    const known = this.#masks.get(configuration);
+    if (known !== undefined) return known;
+    const key = this.#keyOf(configuration);
+    let mask = this.#shared.get(key);
     if (mask === undefined) {
       mask = this.#compute(configuration);
       if (configuration.isAccepting) for (const id of this.vocabulary.eosIds) setBit(mask, id);
@@ -40,9 +48,16 @@ export class TokenMasks {
         throw new PromptError(
           'The vocabulary of the model has no token that goes on with the response format',
         );
-      this.#masks.set(configuration, mask);
+      this.#shared.set(key, mask);
     }
+    this.#masks.set(configuration, mask);
     return mask;
+  }
+
+  #keyOf({ isAccepting, positions }: Configuration): string {
+    const { graph } = this.#automaton;
+    const places = positions.map(({ state, parent }) => `${graph.at(state).alias}.${parent?.id ?? ''}`);
+    return `${isAccepting ? '+' : ''}${[...new Set(places)].sort().join()}`;
   }
 
   #compute(configuration: Configuration): TokenMask {

@@ -16,7 +16,7 @@ export type TokenSource = {
 
 export type DecodeStreamOptions = {
   /** Leaves tokens such as <|im_end|> out of the text. Default true. */
-  skipSpecialTokens?: boolean;
+  skipSpecialTokens?: boolean | undefined;
   /** The ids continue a text: a leading space that decoders drop at the start of a text is kept. Default false. */
   continuation?: boolean;
 };

@@ -132,7 +132,7 @@ async function generate(
   let started = false;
   let work: Work;
   try {
-    work = understand(await readJson(c.req.raw, settings.maxBodyBytes));
+    work = understand(await readJson(c.req.raw, settings.maxBodyBytes, c.env?.incoming));
   } catch (error) {
     life.end();
     const times = { queueMs: undefined, firstPartMs: undefined, totalMs: life.ageMs };

@@ -2,13 +2,22 @@
  * Reads the JSON body of a request within its limits: type, size, encoding, depth. Called by app.ts. What it gives is
  * still unchecked data.
  */
+import type { Readable } from 'node:stream';
 import { ApiError, invalidRequest } from './api-error.js';
 
 /** Deeper than any tool's schema; shallow enough for whatever walks a value by recursion. */
 const MAX_DEPTH = 64;
 
-/** Throws ApiError (400, 413, 415). */
-export async function readJson(request: Request, maxBytes: number): Promise<unknown> {
+/**
+ * `incoming`: the same request as node:http has it, where it comes from there. Its bytes are then read without a web
+ * stream and without the web Request around it, whose finalizers keep what it refers to until a full collection.
+ * Throws ApiError (400, 413, 415).
+ */
+export async function readJson(
+  request: Request,
+  maxBytes: number,
+  incoming: Readable | undefined,
+): Promise<unknown> {
   const type = request.headers.get('content-type') ?? '';
   if (!/^application\/json\s*(;|$)/i.test(type)) {
     throw new ApiError(415, 'Expected the Content-Type application/json', { code: 'unsupported_media_type' });
@@ -17,7 +26,7 @@ export async function readJson(request: Request, maxBytes: number): Promise<unkn
   if (encoding !== 'identity') {
     throw new ApiError(415, `Expected a body without Content-Encoding, got ${encoding}`);
   }
-  const bytes = await readBytes(request, maxBytes);
+  const bytes = await readBytes(request.headers, maxBytes, () => bodyOf(request, incoming));
   let value: unknown;
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
@@ -28,15 +37,28 @@ export async function readJson(request: Request, maxBytes: number): Promise<unkn
   return value;
 }
 
-async function readBytes(request: Request, maxBytes: number): Promise<Uint8Array> {
+/** A body that something before us read is left to the web Request, which may have kept it. */
+function bodyOf(request: Request, incoming: Readable | undefined): AsyncIterable<Uint8Array> | null {
+  if (incoming === undefined || incoming.readableDidRead)
+    return request.body as AsyncIterable<Uint8Array> | null;
+  // Destroying it would take the socket along on which a refusal has to go out.
+  return incoming.iterator({ destroyOnReturn: false });
+}
+
+async function readBytes(
+  headers: Headers,
+  maxBytes: number,
+  open: () => AsyncIterable<Uint8Array> | null,
+): Promise<Uint8Array> {
   const tooLarge = () =>
     new ApiError(413, `Expected a body of at most ${maxBytes} bytes`, { code: 'body_too_large' });
-  if (Number(request.headers.get('content-length') ?? 0) > maxBytes) throw tooLarge();
+  if (Number(headers.get('content-length') ?? 0) > maxBytes) throw tooLarge();
+  const body = open();
+  if (body === null) return new Uint8Array(0);
   const pieces: Uint8Array[] = [];
   let sizeBytes = 0;
-  if (request.body === null) return new Uint8Array(0);
   try {
-    for await (const piece of request.body as unknown as AsyncIterable<Uint8Array>) {
+    for await (const piece of body) {
       sizeBytes += piece.byteLength;
       if (sizeBytes > maxBytes) throw tooLarge();
       pieces.push(piece);

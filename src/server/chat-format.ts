@@ -1,30 +1,31 @@
 /**
- * The bodies of chat completions: chunks of a stream and whole answers, with text, tool calls and log-probabilities. Made
+ * The bodies of chat completions: chunks of a stream and whole answers, with reasoning, text, tool calls and log-probabilities. Made
  * by chat.ts for each request, driven by generate.ts.
  */
 import type { GenerateResult, GenerationPart } from '../llm.js';
-import type { ToolCallStyle } from '../model/tool-call-style.js';
+import type { AnswerReader, Found } from './answer-parts.js';
+import { type AnswerStyles, answerReader } from './answer-reader.js';
 import { answerId, finishReasonOf, nowSeconds, type ServedModel } from './answers.js';
 import type { AnswerFormat, WholeAnswer } from './generate.js';
 import { chatLogprobs } from './logprobs.js';
-import { type Found, type ToolCall, ToolCallReader } from './tool-calls.js';
+import type { ToolCall } from './tool-calls.js';
 import type { ToolUse } from './tool-request.js';
 import type { UsageBody } from './usage.js';
 
-/** One answer that is being sent. */
-type Stream = { reader: ToolCallReader | undefined; calls: number };
+/** One answer that is being sent; its reader is made with its first part. */
+type Stream = { reader?: AnswerReader | undefined; calls: number };
 
 export class ChatFormat implements AnswerFormat {
   readonly #head: { id: string; created: number; model: string; system_fingerprint: string };
   readonly #includeUsage: boolean;
   readonly #use: ToolUse;
-  readonly #style: ToolCallStyle | undefined;
+  readonly #styles: AnswerStyles;
   readonly #streams = new Map<number, Stream>();
 
-  constructor(served: ServedModel, includeUsage: boolean, use: ToolUse) {
+  constructor(served: ServedModel, includeUsage: boolean, use: ToolUse, styles: AnswerStyles) {
     this.#includeUsage = includeUsage;
     this.#use = use;
-    this.#style = served.model.info.toolCalls;
+    this.#styles = styles;
     this.#head = {
       id: answerId('chatcmpl'),
       created: nowSeconds(),
@@ -34,13 +35,15 @@ export class ChatFormat implements AnswerFormat {
   }
 
   opening(index: number): object[] {
-    this.#streams.set(index, { reader: this.#reader(), calls: 0 });
+    this.#streams.set(index, { calls: 0 });
     return [this.#chunk({ index, delta: { role: 'assistant', content: '' }, finish_reason: null })];
   }
 
-  part(index: number, { text, logprobs }: GenerationPart): object[] {
+  part(index: number, part: GenerationPart): object[] {
+    const { text, logprobs } = part;
     const stream = this.#streams.get(index);
-    const found = stream?.reader?.push(text) ?? { text, calls: [] };
+    if (stream !== undefined && !('reader' in stream)) stream.reader = this.#reader(part);
+    const found = stream?.reader?.push(text) ?? { reasoning: '', text, calls: [] };
     const deltas = this.#deltas(stream, found);
     // Tokens are told when they come, also where their text is held back.
     if (deltas.length === 0 && logprobs) deltas.push({});
@@ -52,7 +55,7 @@ export class ChatFormat implements AnswerFormat {
 
   closing(index: number, result: GenerateResult): object[] {
     const stream = this.#streams.get(index);
-    const rest = this.#deltas(stream, stream?.reader?.end() ?? { text: '', calls: [] });
+    const rest = this.#deltas(stream, stream?.reader?.end() ?? { reasoning: '', text: '', calls: [] });
     const chunks = rest.map((delta) => this.#chunk({ index, delta, finish_reason: null }));
     const reason = stream && stream.calls > 0 ? 'tool_calls' : finishReasonOf(result);
     return [...chunks, this.#chunk({ index, delta: {}, finish_reason: reason })];
@@ -64,11 +67,12 @@ export class ChatFormat implements AnswerFormat {
 
   whole(answers: readonly WholeAnswer[], usage: UsageBody): object {
     const choices = answers.map(({ parts, result }, index) => {
-      const { text, calls } = this.#read(result.text);
+      const { reasoning, text, calls } = this.#read(result.text, parts[0]);
       const message = {
         role: 'assistant',
-        content: calls.length > 0 && text === '' ? null : text,
+        content: text === '' && (calls.length > 0 || reasoning !== '') ? null : text,
         refusal: null,
+        ...(reasoning === '' ? {} : { reasoning_content: reasoning }),
       };
       return {
         index,
@@ -81,15 +85,18 @@ export class ChatFormat implements AnswerFormat {
   }
 
   /** A whole text at once. */
-  #read(text: string): Found {
-    const reader = this.#reader();
-    if (reader === undefined) return { text, calls: [] };
-    const [first, rest] = [reader.push(text), reader.end()];
-    return { text: first.text + rest.text, calls: this.#kept([...first.calls, ...rest.calls], 0) };
+  #read(text: string, first: GenerationPart | undefined): Found {
+    const reader = this.#reader(first);
+    if (reader === undefined) return { reasoning: '', text, calls: [] };
+    const [most, rest] = [reader.push(text), reader.end()];
+    const calls = this.#kept([...most.calls, ...rest.calls], 0);
+    return { reasoning: most.reasoning + rest.reasoning, text: most.text + rest.text, calls };
   }
 
-  #deltas(stream: Stream | undefined, { text, calls }: Found): object[] {
-    const deltas: object[] = text === '' ? [] : [{ content: text }];
+  #deltas(stream: Stream | undefined, { reasoning, text, calls }: Found): object[] {
+    const deltas: object[] = [];
+    if (reasoning !== '') deltas.push({ reasoning_content: reasoning });
+    if (text !== '') deltas.push({ content: text });
     if (stream === undefined) return deltas;
     for (const call of this.#kept(calls, stream.calls))
       deltas.push({ tool_calls: [{ index: stream.calls++, ...call }] });
@@ -100,9 +107,8 @@ export class ChatFormat implements AnswerFormat {
     return this.#use.single ? calls.slice(0, Math.max(0, 1 - before)) : calls;
   }
 
-  #reader(): ToolCallReader | undefined {
-    const { names } = this.#use;
-    return this.#style && names.length > 0 ? new ToolCallReader(this.#style, names) : undefined;
+  #reader(first: GenerationPart | undefined): AnswerReader | undefined {
+    return answerReader(this.#styles, this.#use.functions, first?.inReasoning === true);
   }
 
   #chunk(choice: object): object {

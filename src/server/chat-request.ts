@@ -3,6 +3,7 @@
  * what chat templates expect: text parts joined, arguments of tool calls parsed.
  */
 import * as z from 'zod';
+import type { ToolCallStyle } from '../model/tool-call-style.js';
 import type { ChatMessage } from '../options.js';
 import { invalidRequest } from './api-error.js';
 import { generationShape, parseBody } from './generation-parameters.js';
@@ -17,16 +18,20 @@ const toolCall = z.object({
   function: z.object({ name: z.string().min(1), arguments: z.string() }),
 });
 
+const assistantMessage = z.object({
+  role: z.literal('assistant'),
+  content: content.nullish(),
+  // Extension: the reasoning of an earlier answer, as answers here give it.
+  reasoning_content: z.string().nullish(),
+  name: z.string().optional(),
+  tool_calls: z.array(toolCall).optional(),
+});
+
 const message = z.discriminatedUnion('role', [
   z.object({ role: z.literal('system'), content, name: z.string().optional() }),
   z.object({ role: z.literal('developer'), content, name: z.string().optional() }),
   z.object({ role: z.literal('user'), content, name: z.string().optional() }),
-  z.object({
-    role: z.literal('assistant'),
-    content: content.nullish(),
-    name: z.string().optional(),
-    tool_calls: z.array(toolCall).optional(),
-  }),
+  assistantMessage,
   z.object({ role: z.literal('tool'), content, tool_call_id: z.string() }),
 ]);
 
@@ -45,6 +50,8 @@ const chatSchema = z.strictObject({
   prompt_cache_key: z.string().nullish(),
   // Extension: further variables of the chat template, such as enable_thinking.
   chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
+  // Extension: false leaves reasoning in the text, as the model wrote it.
+  separate_reasoning: z.boolean().nullish(),
 });
 
 export type ChatBody = z.infer<typeof chatSchema>;
@@ -58,17 +65,30 @@ export function parseChatBody(body: unknown): ChatBody {
   return chat;
 }
 
-/** Messages for the chat template. Throws ApiError. */
-export function templateMessages(body: ChatBody): ChatMessage[] {
+/** Messages for the chat template, with tool calls as templates of this style expect them. */
+export function templateMessages(body: ChatBody, style: ToolCallStyle | undefined): ChatMessage[] {
   return body.messages.map((entry) => {
     // Templates know the older name of the same role.
     const role = entry.role === 'developer' ? 'system' : entry.role;
     const made: ChatMessage = { role, content: joined(entry.content) };
     if ('name' in entry && entry.name !== undefined) made.name = entry.name;
     if (entry.role === 'tool') made.tool_call_id = entry.tool_call_id;
-    if (entry.role === 'assistant' && entry.tool_calls) made.tool_calls = entry.tool_calls.map(templateCall);
-    return made;
+    return entry.role === 'assistant' ? { ...made, ...ownParts(entry, style) } : made;
   });
+}
+
+/** What an assistant's message has beside its content. */
+function ownParts(
+  { content: said, reasoning_content: reasoning, tool_calls: calls }: z.infer<typeof assistantMessage>,
+  style: ToolCallStyle | undefined,
+) {
+  return {
+    ...(reasoning ? { reasoning_content: reasoning } : {}),
+    // gpt-oss' own name, which its template does not take beside both content and calls.
+    ...(reasoning && style?.kind === 'harmony' && !(said && calls) ? { thinking: reasoning } : {}),
+    // DeepSeek's templates join the text of the arguments to others; all others take them apart, or write JSON.
+    ...(calls ? { tool_calls: style?.kind === 'deepseek' ? calls : calls.map(templateCall) } : {}),
+  };
 }
 
 function joined(text: z.infer<typeof content> | null | undefined): string {

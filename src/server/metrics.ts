@@ -8,6 +8,7 @@ import type { EngineStats, GenerateResult } from '../llm.js';
 import type { Admission } from './admission.js';
 import type { ServableModel } from './answers.js';
 import { ApiError } from './api-error.js';
+import { BatchSizes } from './batch-sizes.js';
 import { busyShares, rates } from './rates.js';
 
 export type Endpoint = 'chat' | 'completions';
@@ -25,7 +26,6 @@ export type Outcome = {
 
 const TIME_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
 const TOKEN_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
-const BATCH_BUCKETS = [1, 2, 4, 8, 16, 32, 64, 128];
 
 export class Metrics {
   readonly registry = new Registry();
@@ -105,18 +105,12 @@ class EngineMetrics {
   readonly #model: ServableModel;
   readonly #sums = new Map<string, Counter<'device'>>();
   readonly #gauges = new Map<string, Gauge<'device'>>();
-  readonly #batchSize: Histogram;
-  #seenSizes: readonly number[] = [];
+  readonly #batchSizes: BatchSizes;
 
   constructor(registry: Registry, model: ServableModel) {
     this.#registry = registry;
     this.#model = model;
-    this.#batchSize = new Histogram({
-      name: 'nearmoe_batch_size',
-      help: 'Sequences of a step',
-      buckets: BATCH_BUCKETS,
-      registers: [registry],
-    });
+    this.#batchSizes = new BatchSizes(registry);
   }
 
   set(stats: EngineStats | undefined): void {
@@ -140,7 +134,7 @@ class EngineMetrics {
     this.#sum('step_seconds', 'Wall time of steps', total.devices.stepsMs / 1e3);
     this.#setDevices(stats);
     this.#setRates(stats);
-    this.#observeSizes(stats.batchSizes);
+    this.#batchSizes.steps = stats.batchSizes;
   }
 
   #setDevices({ total }: EngineStats): void {
@@ -160,13 +154,6 @@ class EngineMetrics {
     this.#gauge('decode_tokens_per_second', 'Tokens generated, last seconds', now.tokensPerSecond);
     for (const [device, share] of Object.entries(busyShares(stats, this.#model.info)))
       this.#gauge('device_busy_ratio', 'Share of the last seconds that a device worked', share, device);
-  }
-
-  #observeSizes(sizes: readonly number[]): void {
-    sizes.forEach((count, size) => {
-      for (let seen = this.#seenSizes[size] ?? 0; seen < count; seen++) this.#batchSize.observe(size);
-    });
-    this.#seenSizes = sizes;
   }
 
   #gauge(name: string, help: string, value: number, device?: string): void {

@@ -4,8 +4,10 @@
  */
 import * as z from 'zod';
 import type { PlanReport } from '../llm.js';
+import type { ToolCallStyle } from '../model/tool-call-style.js';
 import type { ChatOptions } from '../options.js';
 import { invalidRequest } from './api-error.js';
+import type { OfferedFunction } from './tool-call-forms.js';
 
 const schemaObject = z.record(z.string(), z.unknown());
 const tool = z.object({
@@ -53,16 +55,18 @@ type Tool = z.infer<typeof tool>;
 export type ToolUse = {
   options: Pick<ChatOptions, 'tools' | 'responseFormat'>;
   /** Functions that may be called; empty where none may. */
-  names: string[];
+  functions: OfferedFunction[];
   /** Only the first call counts. */
   single: boolean;
+  /** The answer is a call from its first token on. */
+  isHeld: boolean;
 };
 
 /** Throws ApiError. */
 export function toolUse(body: ToolBody, info: PlanReport): ToolUse {
   const { choice, tools } = chosenTools(body);
   const responseFormat = formatOf(body);
-  if (tools.length === 0) return { options: { responseFormat }, names: [], single: false };
+  if (tools.length === 0) return { options: { responseFormat }, functions: [], single: false, isHeld: false };
   const { toolCalls } = info;
   if (toolCalls === undefined) {
     throw invalidRequest(
@@ -70,19 +74,33 @@ export function toolUse(body: ToolBody, info: PlanReport): ToolUse {
       'tools',
     );
   }
-  const names = tools.map(({ function: { name } }) => name);
+  const functions = tools.map((entry) => entry.function);
   const single = body.parallel_tool_calls === false || choice === 'must';
-  if (choice === 'may') return { options: { tools, responseFormat }, names, single };
+  if (choice === 'may') return { options: { tools, responseFormat }, functions, single, isHeld: false };
   if (responseFormat !== undefined && responseFormat.type !== 'text') {
     throw invalidRequest('A call that is required leaves no room for a `response_format`', 'response_format');
   }
-  const calls = tools.map(callSchema);
+  const held = heldForm(toolCalls, functions);
+  return { options: { tools, responseFormat: held }, functions, single, isHeld: true };
+}
+
+/** The form of an answer that is one call of one of these functions. */
+function heldForm(
+  style: ToolCallStyle,
+  functions: readonly OfferedFunction[],
+): ChatOptions['responseFormat'] {
+  const calls = functions.map(callSchema);
   const schema = calls.length === 1 ? (calls[0] as object) : { anyOf: calls };
-  const held =
-    toolCalls.kind === 'tagged'
-      ? { before: `${toolCalls.open}\n`, schema, after: `\n${toolCalls.close}` }
-      : { before: toolCalls.open, schema: { type: 'array', items: schema, minItems: 1, maxItems: 1 } };
-  return { options: { tools, responseFormat: { type: 'json_schema', ...held } }, names, single };
+  if (style.kind === 'tagged')
+    return { type: 'json_schema', before: `${style.open}\n`, schema, after: `\n${style.close}` };
+  if (style.kind === 'list') {
+    const list = { type: 'array', items: schema, minItems: 1, maxItems: 1 };
+    return { type: 'json_schema', before: style.open, schema: list };
+  }
+  throw invalidRequest(
+    `The answers of this model cannot be held to a tool call: its form (${style.kind}) is not JSON alone. Use "auto"`,
+    'tool_choice',
+  );
 }
 
 /** The tools that the choice leaves, and whether one of them must be called. */
@@ -106,7 +124,7 @@ function formatOf({ response_format: format }: ToolBody): ChatOptions['responseF
 }
 
 /** The JSON of a call of this tool. */
-function callSchema({ function: { name, parameters } }: Tool): object {
+function callSchema({ name, parameters }: OfferedFunction): object {
   return {
     type: 'object',
     properties: { name: { const: name }, arguments: parameters ?? { type: 'object', properties: {} } },

@@ -84,6 +84,42 @@ describe.skipIf(executablePath === undefined)('in a browser (needs chromium)', (
     await page.close();
   });
 
+  it('shows reasoning apart from the answer, and leaves it out of the history', async () => {
+    const { page, faults } = await open();
+    const sent: { messages: object[] }[] = [];
+    await page.route('**/v1/chat/completions', async (route) => {
+      sent.push(route.request().postDataJSON());
+      const deltas = [
+        { reasoning_content: 'A fox' },
+        { reasoning_content: ', then.' },
+        { content: 'Once' },
+        {},
+      ];
+      const timing = { decode_tokens_per_second: 9, time_to_first_token_ms: 1 };
+      const usage = {
+        completion_tokens: 4,
+        prompt_tokens: 5,
+        prompt_tokens_details: { cached_tokens: 0 },
+        timing,
+      };
+      const chunks = [...deltas.map((delta) => ({ choices: [{ index: 0, delta }] })), { choices: [], usage }];
+      const events = chunks.map((chunk) => `data: ${JSON.stringify(chunk)}\n\n`);
+      await route.fulfill({ contentType: 'text/event-stream', body: `${events.join('')}data: [DONE]\n\n` });
+    });
+    await say(page, 'Tell me a story.');
+    const answer = page.getByRole('log').locator('.assistant');
+    expect(await answer.locator('details').textContent()).toBe('ReasoningA fox, then.');
+    await answer.locator('summary').click();
+    await expect.poll(() => answer.innerText()).toMatch(/Reasoning\s*Once/);
+    await say(page, 'Go on.');
+    expect(sent[1]?.messages.slice(1)).toEqual([
+      { role: 'assistant', content: 'Once' },
+      { role: 'user', content: 'Go on.' },
+    ]);
+    expect(faults).toEqual([]);
+    await page.close();
+  });
+
   it('shows figures, experts and lanes that follow the engine', async () => {
     const { page, faults } = await open();
     await say(page, 'Tell me a story about a bear.');

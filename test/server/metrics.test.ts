@@ -50,6 +50,8 @@ describe('/metrics', () => {
     expect(figures.get('nearmoe_device_busy_ratio{device="gpu"}')).toBeCloseTo(4 / 2000);
     expect(figures.get('nearmoe_batch_size_count')).toBe(3);
     expect(figures.get('nearmoe_batch_size_sum')).toBe(4);
+    const most = ['1', '2', '128', '+Inf'].map((le) => figures.get(`nearmoe_batch_size_bucket{le="${le}"}`));
+    expect(most).toEqual([2, 3, 3, 3]);
     expect(figures.get('nearmoe_expert_hit_ratio')).toBeCloseTo(18 / 24);
     expect(figures.get('nearmoe_transferred_bytes_total')).toBe(1_500_000);
     expect(figures.get('nearmoe_decode_tokens_per_second')).toBe(recent.generatedTokens / 2);

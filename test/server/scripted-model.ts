@@ -3,7 +3,7 @@
  * matters. Generations are the engine's own. For the tests of this folder.
  */
 import { Generation } from '../../src/engine/generation.js';
-import type { EngineStats, GenerateResult } from '../../src/llm.js';
+import type { EngineStats, GenerateResult, PlanReport } from '../../src/llm.js';
 import type { ChatOptions } from '../../src/options.js';
 import type { ServableModel } from '../../src/server/answers.js';
 import { createServer, type InferenceServer } from '../../src/server/server.js';
@@ -14,6 +14,8 @@ export type Running = {
   options: ChatOptions;
   prompt: unknown;
   cancelled: boolean;
+  /** The prompt has opened the reasoning. */
+  openReasoning(): void;
   push(text: string): void;
   prefill(doneTokens: number, totalTokens: number): void;
   finish(finishReason?: GenerateResult['finishReason']): void;
@@ -43,10 +45,15 @@ export const stats: EngineStats = {
 };
 
 export class ScriptedModel implements ServableModel {
-  readonly info = info;
+  readonly info: PlanReport;
   readonly running: Running[] = [];
   /** Rejects stats(). */
   statsError: Error | undefined;
+
+  /** `about`: what differs from the model of the command line's tests. */
+  constructor(about: Partial<PlanReport> = {}) {
+    this.info = { ...info, ...about };
+  }
 
   chat(messages: unknown, options: ChatOptions = {}): Generation {
     return this.#start(messages, options);
@@ -78,6 +85,7 @@ export class ScriptedModel implements ServableModel {
       options,
       prompt,
       cancelled: false,
+      openReasoning: () => generation.openReasoning(),
       push: (part) => {
         text += part;
         generation.push(part);
@@ -102,8 +110,8 @@ export class ScriptedModel implements ServableModel {
 }
 
 /** A server over a scripted model, asked without a socket. */
-export function scriptedServer(options: ServerOptions = {}) {
-  const model = new ScriptedModel();
+export function scriptedServer(options: ServerOptions = {}, about: Partial<PlanReport> = {}) {
+  const model = new ScriptedModel(about);
   const server: InferenceServer = createServer(model, { modelName: 'm', ...options });
   const ask = (path: string, init: RequestInit = {}) =>
     server.fetch(new Request(`http://localhost${path}`, init));

@@ -179,3 +179,34 @@ describe('response_format', () => {
     ).rejects.toMatchObject({ status: 400, param: expect.stringContaining('response_format') });
   });
 });
+
+describe('marks of the answer', () => {
+  it('a prompt that opens the reasoning makes all of an answer without its end reasoning', async () => {
+    const thinking = mkdtempSync(path.join(os.tmpdir(), 'nearmoe-thinking-'));
+    cpSync(demoModel, thinking, { recursive: true });
+    const template = "{{ messages[0].content }}{% if false %}</think>{% endif %}{{ '\\n<think>\\n' }}";
+    writeFileSync(path.join(thinking, 'chat_template.jinja'), template);
+    const own = await startServer({ model: thinking });
+    const body = { ...ask, seed: 1, max_tokens: 20 };
+    const { message } = (await own.client.chat.completions.create(body)).choices[0] ?? {};
+    expect(message).toMatchObject({ content: null, reasoning_content: expect.stringMatching(/\w/) });
+    const deltas: object[] = [];
+    for await (const { choices } of await own.client.chat.completions.create({ ...body, stream: true }))
+      deltas.push(...choices.map(({ delta }) => delta));
+    const reasoning = deltas.map(
+      (delta) => (delta as { reasoning_content?: string }).reasoning_content ?? '',
+    );
+    expect(reasoning.join('')).toBe((message as { reasoning_content?: string }).reasoning_content);
+    await own.stop();
+    rmSync(thinking, { recursive: true });
+  });
+
+  it('special tokens are in the text where they are asked for', async () => {
+    // The end-of-text token of the demo model, and no other.
+    const bias = { maxTokens: 3, ignoreEos: true, logitBias: { 0: 1000 } };
+    const plain = await running.model.generate('a', bias).result;
+    expect([...plain.tokenIds, plain.text]).toEqual([0, 0, 0, '']);
+    const kept = await running.model.generate('a', { ...bias, skipSpecialTokens: false }).result;
+    expect(kept.text).toMatch(/^(<\|?[\w|]+\|?>){3}$/);
+  });
+});

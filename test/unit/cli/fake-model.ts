@@ -25,6 +25,7 @@ export const info: PlanReport = {
   maxContext: 512,
   maxSequences: 16,
   toolCalls: undefined,
+  reasoning: undefined,
   policy: 'balanced',
   prefetch: 'prefill',
   cachePolicy: 'score',
