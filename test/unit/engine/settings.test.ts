@@ -78,7 +78,10 @@ describe('sizes', () => {
       expertBytes: 1,
     } as DeviceInfo;
     const model = { ...spec(64), architecture: 'x' };
-    const report = planReport(model, resolve({ units: 4 }), info, [], undefined, undefined);
+    const report = planReport(model, resolve({ units: 4 }), info, [], undefined, {
+      toolCalls: undefined,
+      reasoning: undefined,
+    });
     expect(report.reasons[0]).toContain('expert e is on group e mod 2');
     expect(report.residents).toEqual([]);
   });

@@ -378,6 +378,25 @@ describe('masks', () => {
     }
   });
 
+  it('of places that differ only in how far a count is from its end are one, near its end they are not', () => {
+    const title = { type: 'string', minLength: 20, maxLength: 60 };
+    const format: ResponseFormat = {
+      type: 'json_schema',
+      // Other properties may follow, so that the string stands in a rule that calls others.
+      schema: { type: 'object', properties: { title }, required: ['title'] },
+    };
+    const maskAfter = (length: number) => {
+      const text = `{"title":"${'A'.repeat(length)}`;
+      const constraint = constraints.create(format, true);
+      for (const byte of new TextEncoder().encode(text)) constraint?.accept(1 + byte);
+      const mask = constraint?.mask() ?? new Uint32Array(0);
+      expect(allowedIds(mask), `${length}`).toEqual(slowMask(format, text));
+      return mask;
+    };
+    expect(maskAfter(25)).toBe(maskAfter(40));
+    for (const length of [0, 15, 19, 20, 57, 58, 59, 60]) maskAfter(length);
+  });
+
   it('say so where the vocabulary cannot go on', async () => {
     const { Constraints } = await import('../../../src/grammar/constraint.js');
     const few = new Constraints({
