@@ -4,7 +4,7 @@
  * special tokens in the text. Made by answer-reader.ts.
  */
 import type { AnswerReader, Found } from './answer-parts.js';
-import type { OfferedFunction } from './tool-call-forms.js';
+import { isJsonObject, type OfferedFunction } from './tool-call-forms.js';
 import { markPrefixLength, toolCall } from './tool-calls.js';
 
 /** Begin a header, end a header, end a message. `<|constrain|>` is part of a header. */
@@ -90,7 +90,7 @@ export class HarmonyReader implements AnswerReader {
   #close(found: Found): void {
     if (this.#target.kind === 'call') {
       const given = this.#arguments.trim() === '' ? '{}' : this.#arguments;
-      if (this.#offered.has(this.#target.name) && isJson(given))
+      if (this.#offered.has(this.#target.name) && isJsonObject(given))
         found.calls.push(toolCall({ name: this.#target.name, arguments: given }));
       else found.text += this.#arguments;
     }
@@ -114,13 +114,4 @@ function isHeader(text: string): boolean {
   if (text.length > LONGEST_HEADER) return false;
   const [before = ''] = text.split('<|channel|>');
   return /^\s*(a(s(s(i(s(t(a(n(t)?)?)?)?)?)?)?)?)?\s*(t(o(=[\w.-]*)?)?)?\s*$/.test(before);
-}
-
-function isJson(text: string): boolean {
-  try {
-    JSON.parse(text);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -190,7 +190,8 @@ class Scanner {
   }
 }
 
-function isJsonObject(text: string): boolean {
+/** What arguments must be. */
+export function isJsonObject(text: string): boolean {
   const value = parsedJson(text);
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

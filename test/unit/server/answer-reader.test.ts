@@ -195,6 +195,12 @@ const CASES: Case[] = [
     '<|channel|>commentary to=functions.get-time<|message|>{oh<|call|><|start|>assistant<|channel|>commentary to=functions.rm<|message|>{}<|end|>',
     { text: '{oh{}' },
   ],
+  [
+    'arguments that are no object',
+    'gpt-oss',
+    '<|channel|>commentary to=functions.get-time<|message|>[5]<|call|>',
+    { text: '[5]' },
+  ],
 ];
 
 describe.each(CASES)('%s (%s)', (_, family, text, expected, begins) => {
