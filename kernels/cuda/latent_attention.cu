@@ -246,6 +246,7 @@ __device__ __forceinline__ void store_row(const LatentAttentionArgs& a, const Ti
 
 template <KvKind K>
 __global__ void __launch_bounds__(kWarps * 32) latent_attention_kernel(LatentAttentionArgs a) {
+  if (lacks_mma_bf16()) return;
   GPU_DYN_SHARED(uint16_t, memory);
   GPU_SHARED(float, scores, [2][kRows][kKeys + 2]);
   const Shared<K> shared(memory, a.latent_dim);

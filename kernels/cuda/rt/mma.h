@@ -29,6 +29,17 @@ __device__ __forceinline__ void mma_bf16(float (&d)[4], const unsigned (&a)[4], 
 #endif
 }
 
+/// True, behind a trap, where mma_bf16 is missing: a kernel that is nothing without it returns at once and
+/// takes no registers there.
+__device__ __forceinline__ bool lacks_mma_bf16() {
+#if GPU_AMPERE
+  return false;
+#else
+  __trap();
+  return true;
+#endif
+}
+
 /// d += a (8 x 16) * b (16 x 8), signed bytes in, int out: what sm_75 has.
 __device__ __forceinline__ void mma_s8_m8n8k16(int& d0, int& d1, unsigned a, unsigned b) {
   asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
@@ -177,6 +188,8 @@ void load_matrices(void* const* lanes, uint32_t active) {
 }
 
 }  // namespace gpu_host
+
+inline bool lacks_mma_bf16() { return false; }
 
 inline void mma_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], GPU_SITE) {
   gpu_host::MmaArgument<float> argument{d, a, b};
