@@ -49,6 +49,8 @@ __global__ void __launch_bounds__(kWarps * 32) expert_gate_up_kernel(ExpertGemvA
 __device__ __forceinline__ float down_biases(const PairRouting& pairs, uint32_t token, uint32_t per_token,
                                              uint32_t row) {
   float sum = 0.0f;
+  // Unrolled it takes so many registers that what the matrices need is spilled.
+#pragma unroll 1
   for (uint32_t pair = token * per_token; pair < (token + 1) * per_token; ++pair) {
     const ExpertView* view = view_of(pairs, pair);
     if (view && view->down_bias)
