@@ -133,7 +133,7 @@ export const mutants = [
     name: 'attention_prefill: keys of the chunk before are seen',
     ...{ file: 'kv_pool.cuh', unit: 'attention_prefill', test: 'attention_prefill' },
     from: 'return chunk > 0 ? max(first, position / chunk * chunk) : first;',
-    to: 'return first;',
+    to: 'return chunk > 0 ? min(first, position / chunk * chunk) : first;',
   },
   {
     name: 'norm_add: what is to be overwritten is added to',
