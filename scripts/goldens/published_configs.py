@@ -1,5 +1,5 @@
-"""Writes test/fixtures/published-configs.json: keys and values of published config.json files, as public sources quote
-them, each beside what transformers makes of it when it saves it anew. Read by test/unit/model/published-configs.test.ts.
+"""Writes test/fixtures/published-configs.json: keys of published config.json files, with values typed in after
+them (sizes may differ from a checkpoint's of today), each beside what transformers makes of it when it saves it anew. Read by test/unit/model/published-configs.test.ts.
 
 Usage: python scripts/goldens/published_configs.py   (needs transformers)
 """
