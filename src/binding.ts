@@ -143,6 +143,8 @@ export interface NativeDevice {
   drain(): void;
   /** Slots whose transfer completed since the last call. */
   completedTransfers(): number[];
+  /** How decode reaches the GPU. */
+  gpuGraphs(): GpuGraphs;
   takeTraceEvents(): Float64Array;
   setTracing(on: boolean): void;
   /** Microseconds an expert takes on the GPU lane or on its NDP group with `tokens` tokens. Needs a GPU lane. */
@@ -155,6 +157,9 @@ export interface NativeDevice {
 }
 
 /** A GPU as its driver describes it. */
+/** `replays`: CUDA graphs launched so far; `held`: ready to be launched again; `off`: why there are none, else "". */
+export type GpuGraphs = { replays: number; held: number; off: string };
+
 export type NativeGpu = {
   name: string;
   /** 10 * major + minor */

@@ -1,121 +1,138 @@
-// Bandwidth of the GPU kernels that decode waits for, as a share of what a device-to-device copy reaches on
-// the same device in the same minute. Built with nvcc's kernels (target gpu_bandwidth), run by
-// scripts/cuda/check-gpu.mjs; the main program is that of the kernel tests. Weights and caches rotate over
-// 512 MiB, so that no L2 holds them.
+// Dense matrices and attention of the bandwidth program (target gpu_bandwidth, run by
+// scripts/cuda/check-gpu.mjs). Every kernel of kernels/cuda has at least one line in its table; the main
+// program is that of the kernel tests.
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
-#include <functional>
-#include <memory>
-#include <vector>
 
 #include "kernels/cuda/attention_kernels.h"
-#include "test/native/cuda/weights.h"
+#include "measure.h"
 
 namespace gpu_test {
 namespace {
 
 using namespace nearmoe::cuda;
 
-constexpr size_t kColdBytes = size_t{512} << 20;
-constexpr int kRounds = 15;
+constexpr uint32_t kHeadDim = 128, kF16 = 1;
 
-void demand(cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return;
-  std::fprintf(stderr, "gpu_bandwidth: %s: %s\n", what, cudaGetErrorString(error));
-  std::exit(1);
+std::vector<uint32_t> counting(uint32_t n) {
+  std::vector<uint32_t> values(n);
+  for (uint32_t i = 0; i < n; ++i) values[i] = i;
+  return values;
 }
 
-/// Median GB/s of kRounds passes; a pass launches `launch` for each of `copies` and moves `bytes` each time.
-double measure(const char* what, size_t copies, size_t bytes,
-               const std::function<cudaError_t(size_t)>& launch) {
-  cudaEvent_t begin, end;
-  demand(cudaEventCreate(&begin), "cudaEventCreate");
-  demand(cudaEventCreate(&end), "cudaEventCreate");
-  std::vector<double> rates;
-  for (int round = 0; round < kRounds + 2; ++round) {
-    demand(cudaEventRecord(begin, nullptr), what);
-    for (size_t i = 0; i < copies; ++i) demand(launch(i), what);
-    demand(cudaEventRecord(end, nullptr), what);
-    demand(cudaEventSynchronize(end), what);
-    float ms = 0;
-    demand(cudaEventElapsedTime(&ms, begin, end), "cudaEventElapsedTime");
-    if (round >= 2) rates.push_back(static_cast<double>(copies * bytes) / (static_cast<double>(ms) * 1e6));
-  }
-  demand(cudaEventDestroy(begin), "cudaEventDestroy");
-  demand(cudaEventDestroy(end), "cudaEventDestroy");
-  std::nth_element(rates.begin(), rates.begin() + kRounds / 2, rates.end());
-  return rates[kRounds / 2];
-}
-
-double copy_rate() {
-  const Buffer<uint8_t> from(kColdBytes);
-  Buffer<uint8_t> to(kColdBytes);
-  return measure("copy", 1, 2 * kColdBytes, [&](size_t) {
-    return cudaMemcpyAsync(to.data(), from.data(), kColdBytes, cudaMemcpyDeviceToDevice, nullptr);
-  });
-}
-
-void report(const char* what, double rate) {
-  const double ceiling = copy_rate();
-  std::printf("| %s | %.1f | %.1f | %.1f%% |\n", what, rate, ceiling, 100 * rate / ceiling);
-}
-
-void gemv_rate(DType dtype, uint32_t rows, uint32_t cols) {
+void matmul_rate(const char* op, cudaError_t (*multiply)(const MatmulArgs&, cudaStream_t), DType dtype,
+                 uint32_t tokens) {
+  const uint32_t rows = size_of(4096, 32), cols = size_of(2048, 256);
   const TestMatrix w(dtype, rows, cols);
-  const TestActivations x(random_floats(cols), 1, cols);
-  Buffer<float> y(rows);
-  const size_t copies = std::max<size_t>(kColdBytes / w.packed.size(), 1);
-  std::vector<std::unique_ptr<Buffer<uint8_t>>> cold;
-  for (size_t i = 0; i < copies; ++i) {
-    cold.push_back(std::make_unique<Buffer<uint8_t>>(w.packed.size()));
-    demand(cudaMemcpy(cold.back()->data(), w.packed.data(), w.packed.size(), cudaMemcpyHostToDevice),
-           "upload");
-  }
+  const TestActivations x(random_floats(size_t{tokens} * cols), tokens, cols);
+  Buffer<float> y(size_t{tokens} * rows);
+  ColdCopies cold(w.packed);
   MatmulArgs args{};
   args.dtype = dtype;
   args.segments[0] = {w.view(), nullptr, y.data(), rows};
   args.num_segments = 1;
   args.x = x.view();
-  args.tokens = 1;
+  args.tokens = tokens;
   args.multiplier = 1.0f;
-  const std::string name = text("gemv %s %u x %u", nearmoe::traits(dtype).name, rows, cols);
-  report(name.c_str(), measure(name.c_str(), copies, w.packed.size(), [&](size_t i) {
-           args.segments[0].weight.data = cold[i]->data();
-           return gemv(args, nullptr);
-         }));
+  const size_t row = wants_q8(dtype) ? cols + cols / 4 : 4 * size_t{cols};
+  measure(text("%s %s, %u x %u, %u tokens", op, nearmoe::traits(dtype).name, rows, cols, tokens),
+          {w.packed.size() + tokens * (row + 4 * size_t{rows}), 2.0 * rows * cols * tokens}, cold.count(),
+          [&](size_t i) {
+            args.segments[0].weight.data = cold.at(i);
+            return multiply(args, nullptr);
+          });
 }
 
-void attention_rate(uint32_t heads, uint32_t kv_heads, uint32_t splits) {
-  const uint32_t positions = 2048, head_dim = 128, blocks = positions / kKvTokens, q_size = heads * head_dim;
-  const uint32_t kv_dtype = 1;  // f16
-  std::vector<uint32_t> table(blocks);
-  for (uint32_t b = 0; b < blocks; ++b) table[b] = b;
-  const Buffer<uint32_t> block_table(table), offsets(std::vector<uint32_t>{0}),
-      position(std::vector<uint32_t>{positions - 1});
-  const size_t bytes = kv_pool_block_bytes(kv_dtype, head_dim) * blocks * kv_heads,
-               copies = kColdBytes / bytes;
-  Buffer<uint8_t> pool(bytes * copies);
-  demand(cudaMemset(pool.data(), 0, bytes * copies), "cudaMemset");
-  const Buffer<float> q(random_floats(q_size));
-  Buffer<float> out(q_size), parts(attention_decode_workspace(1, heads, head_dim, splits));
-  AttentionArgs args{
-      q.data(),    q_size,  out.data(), q_size, heads,   kv_heads,        head_dim,       head_dim,
-      0.1f,        0.0f,    0,          0,      nullptr, position.data(), offsets.data(), block_table.data(),
-      pool.data(), kv_dtype};
-  const std::string name =
-      text("attention_decode f16, %u heads on %u, %u positions", heads, kv_heads, positions);
-  report(name.c_str(), measure(name.c_str(), copies, bytes, [&](size_t i) {
-           args.kv = pool.data() + i * bytes;
-           return attention_decode({args, nullptr, 1, splits, parts.data()}, nullptr);
-         }));
+/// Queries, positions and a KV pool of one sequence of `positions` positions whose last `tokens` are asked
+/// about.
+struct Sequence {
+  Sequence(uint32_t positions, uint32_t tokens_, size_t block_bytes, uint32_t q_size, uint32_t out_size)
+      : tokens(tokens_),
+        blocks((positions + kKvTokens - 1) / kKvTokens),
+        table(counting(blocks)),
+        offsets(std::vector<uint32_t>(tokens, 0)),
+        last(positions_of(positions, tokens)),
+        q(random_floats(size_t{tokens} * q_size)),
+        out(size_t{tokens} * out_size),
+        pools(block_bytes * blocks) {}
+  static std::vector<uint32_t> positions_of(uint32_t positions, uint32_t tokens) {
+    std::vector<uint32_t> values = counting(tokens);
+    for (uint32_t& value : values) value += positions - tokens;
+    return values;
+  }
+
+  uint32_t tokens, blocks;
+  Buffer<uint32_t> table, offsets, last;
+  Buffer<float> q, out;
+  ColdCopies pools;
+};
+
+void attention_rate(uint32_t heads, uint32_t kv_heads, uint32_t tokens) {
+  const uint32_t positions = size_of(2048, 96), q_size = heads * kHeadDim, splits = size_of(11, 2);
+  const size_t block_bytes = kv_pool_block_bytes(kF16, kHeadDim) * kv_heads;
+  Sequence s(positions, tokens, block_bytes, q_size, q_size);
+  Buffer<float> parts(attention_decode_workspace(1, heads, kHeadDim, splits));
+  AttentionArgs args{s.q.data(),    q_size,           s.out.data(),   q_size,  heads, kv_heads,
+                     kHeadDim,      kHeadDim,         0.1f,           0.0f,    0,     0,       nullptr,
+                     s.last.data(), s.offsets.data(), s.table.data(), nullptr, kF16};
+  std::vector<PrefillTile> tiles;
+  const uint32_t tile = prefill_tile_tokens(heads / kv_heads, kHeadDim);
+  for (uint32_t at = 0; at < tokens; at += tile) tiles.push_back({at, std::min(tile, tokens - at)});
+  const Buffer<PrefillTile> device_tiles(tiles);
+  const bool decode = tokens == 1;
+  const double pairs = static_cast<double>(tokens) * (positions - (tokens - 1) / 2.0);
+  measure(
+      text("%s f16, %u heads on %u, %u tokens behind %u", decode ? "attention_decode" : "attention_prefill",
+           heads, kv_heads, tokens, positions - tokens),
+      {block_bytes * s.blocks + 8 * size_t{tokens} * q_size, 4 * pairs * q_size}, s.pools.count(),
+      [&](size_t i) {
+        args.kv = s.pools.at(i);
+        if (decode) return attention_decode({args, nullptr, 1, splits, parts.data()}, nullptr);
+        return attention_prefill({args, device_tiles.data(), static_cast<uint32_t>(tiles.size())}, nullptr);
+      });
 }
 
-GPU_TEST(decode_bandwidth) {
-  std::printf("| kernel | GB/s | copy GB/s | share |\n| --- | --- | --- | --- |\n");
-  for (const DType dtype : kFormats) gemv_rate(dtype, 4096, 2048);
-  attention_rate(16, 16, 11);
-  attention_rate(32, 4, 11);
+/// DeepSeek-V2-Lite's latents.
+void latent_rate(uint32_t tokens) {
+  const uint32_t heads = 16, latent_dim = 576, value_dim = 512, positions = size_of(2048, 96);
+  const uint32_t splits = tokens == 1 ? size_of(11, 2) : 1;
+  const size_t block_bytes = latent_pool_block_bytes(kF16, latent_dim);
+  Sequence s(positions, tokens, block_bytes, heads * latent_dim, heads * value_dim);
+  Buffer<float> parts(latent_attention_workspace(1, heads, value_dim, splits));
+  std::vector<PrefillTile> tiles;
+  const uint32_t tile = latent_tile_tokens(heads);
+  for (uint32_t at = 0; at < tokens; at += tile) tiles.push_back({at, std::min(tile, tokens - at)});
+  const Buffer<PrefillTile> device_tiles(tiles);
+  LatentAttentionArgs args{
+      s.q.data(),     s.out.data(), heads, latent_dim, value_dim, 0.1f, s.last.data(), s.offsets.data(),
+      s.table.data(), nullptr,      kF16,  nullptr,    nullptr,   1,    splits,        parts.data()};
+  if (tokens > 1) {
+    args.tiles = device_tiles.data();
+    args.num_tiles = static_cast<uint32_t>(tiles.size());
+  }
+  const double pairs = static_cast<double>(tokens) * (positions - (tokens - 1) / 2.0);
+  measure(text("latent_attention f16, %u heads, %u tokens behind %u", heads, tokens, positions - tokens),
+          {block_bytes * s.blocks + 4 * size_t{tokens} * heads * (latent_dim + value_dim),
+           2 * pairs * heads * (latent_dim + value_dim)},
+          s.pools.count(), [&](size_t i) {
+            args.kv = s.pools.at(i);
+            return latent_attention(args, nullptr);
+          });
+}
+
+GPU_TEST(matrix_bandwidth) {
+  for (const DType dtype : kFormats) matmul_rate("gemv", gemv, dtype, 1);
+  for (const DType dtype : kFormats) {
+    if (wants_q8(dtype) || has_bf16_matrices()) matmul_rate("gemm", gemm, dtype, size_of(512, 16));
+  }
+}
+
+GPU_TEST(attention_bandwidth) {
+  attention_rate(16, 16, 1);
+  attention_rate(32, 4, 1);
+  if (!has_bf16_matrices()) return;
+  attention_rate(32, 4, size_of(512, 16));
+  latent_rate(1);
+  latent_rate(size_of(512, 4));
 }
 
 }  // namespace

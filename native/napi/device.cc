@@ -104,6 +104,7 @@ Napi::Function DeviceObject::define(Napi::Env env) {
                       InstanceMethod<&DeviceObject::wait>("wait"),
                       InstanceMethod<&DeviceObject::drain>("drain"),
                       InstanceMethod<&DeviceObject::completed_transfers>("completedTransfers"),
+                      InstanceMethod<&DeviceObject::gpu_graphs>("gpuGraphs"),
                       InstanceMethod<&DeviceObject::take_trace_events>("takeTraceEvents"),
                       InstanceMethod<&DeviceObject::set_tracing>("setTracing"),
                       InstanceMethod<&DeviceObject::measure_experts>("measureExperts"),
@@ -341,6 +342,18 @@ Napi::Value DeviceObject::completed_transfers(const Napi::CallbackInfo& info) {
   const std::vector<uint32_t> slots = d->take_completed_slots();
   Napi::Array result = Napi::Array::New(info.Env(), slots.size());
   for (uint32_t i = 0; i < slots.size(); ++i) result.Set(i, Napi::Number::New(info.Env(), slots[i]));
+  return result;
+}
+
+Napi::Value DeviceObject::gpu_graphs(const Napi::CallbackInfo& info) {
+  ComputeDevice* d = device(info);
+  if (d == nullptr) return info.Env().Undefined();
+  GpuGraphs graphs;
+  args::throw_if_error(info.Env(), d->gpu_graphs(&graphs));
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("replays", Napi::Number::New(info.Env(), static_cast<double>(graphs.replays)));
+  result.Set("held", Napi::Number::New(info.Env(), graphs.held));
+  result.Set("off", Napi::String::New(info.Env(), graphs.off));
   return result;
 }
 

@@ -39,6 +39,7 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   Napi::Value wait(const Napi::CallbackInfo& info);
   Napi::Value drain(const Napi::CallbackInfo& info);
   Napi::Value completed_transfers(const Napi::CallbackInfo& info);
+  Napi::Value gpu_graphs(const Napi::CallbackInfo& info);
   Napi::Value take_trace_events(const Napi::CallbackInfo& info);
   Napi::Value set_tracing(const Napi::CallbackInfo& info);
   Napi::Value measure_experts(const Napi::CallbackInfo& info);

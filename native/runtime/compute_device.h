@@ -42,6 +42,13 @@ struct TraceEvent {
   double start_us, end_us;
 };
 
+/// How decode reaches a GPU: as CUDA graphs, or call by call where `off` says why.
+struct GpuGraphs {
+  uint64_t replays = 0;  ///< graphs launched so far
+  uint32_t held = 0;     ///< ready to be launched again
+  std::string off;
+};
+
 class ComputeDevice {
  public:
   /// Columns of one layer's observations before the units' busy times.
@@ -100,6 +107,11 @@ class ComputeDevice {
   std::vector<double>& op_times() { return op_times_; }
   uint32_t observation_columns() const { return kObservationHead + options_.topology.units; }
   const char* isa() const { return ops_->isa; }
+  /// `off` names what is missing where no GPU is there to be fed.
+  virtual Status gpu_graphs(GpuGraphs* graphs) const {
+    *graphs = {0, 0, "there is no GPU"};
+    return {};
+  }
   virtual size_t kv_bytes() const { return kv_.bytes(); }
   size_t state_bytes() const { return states_.bytes(); }
   /// Of host memory.

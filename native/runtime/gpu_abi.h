@@ -239,6 +239,13 @@ typedef struct NmGpuMemory {
   uint64_t free_bytes;                                            ///< of the device, now
 } NmGpuMemory;
 
+/// How decode is submitted: as CUDA graphs, or call by call where `off` says why.
+typedef struct NmGpuGraphs {
+  uint64_t replays;  ///< graphs launched so far
+  uint32_t held;     ///< graphs that are ready to be launched again
+  char off[256];     ///< "" while graphs are captured and launched
+} NmGpuGraphs;
+
 enum { NM_GPU_LANE_COMPUTE = 0, NM_GPU_LANE_COPY = 1 };
 enum {
   NM_GPU_EVENT_ATTENTION = 0,
@@ -265,6 +272,7 @@ enum {
   NM_GPU_FAULT_LAUNCH = 4,             ///< the n-th launch is refused
   NM_GPU_FAULT_KERNEL = 5,             ///< the n-th kernel fails when it runs; sticky
   NM_GPU_FAULT_DEVICE_LOST = 6,        ///< the device is gone from the n-th operation of any kind on; sticky
+  NM_GPU_FAULT_GRAPH = 7,              ///< the n-th capture, instantiation or launch of a graph is refused
 };
 
 typedef struct NmGpuBackend {
@@ -337,6 +345,7 @@ typedef struct NmGpuBackend {
 
   // Looking in.
   NmGpuCode (*memory)(NmGpuContext* context, NmGpuMemory* memory);
+  NmGpuCode (*graphs)(NmGpuContext* context, NmGpuGraphs* graphs);
   /// Microseconds that each of `count` experts takes with `tokens` tokens, computed together. The slots hold
   /// them; ends a step under way.
   NmGpuCode (*measure_experts)(NmGpuContext* context, uint32_t layer, uint32_t tokens, const int32_t* slots,
@@ -349,6 +358,8 @@ typedef struct NmGpuBackend {
   /// Emulated backend only, else null: fault `kind` at the n-th (from 1) operation of its kind from now on,
   /// in this process. NEARMOE_GPU_FAULT=<kind>:<n> does the same from the start.
   void (*inject_fault)(int32_t kind, uint64_t n);
+  /// Emulated backend only, else null: 1 once the fault asked for last has come.
+  int32_t (*fault_struck)(void);
 } NmGpuBackend;
 
 /// The backend's table, or null where it speaks another ABI than `abi`.

@@ -299,6 +299,13 @@ void GpuDevice::collect_events() {
   } while (count == 64);
 }
 
+Status GpuDevice::gpu_graphs(GpuGraphs* graphs) const {
+  NmGpuGraphs found{};
+  if (Status s = done(backend_->graphs(context_, &found)); !s.ok()) return s;
+  *graphs = {found.replays, found.held, found.off};
+  return {};
+}
+
 void GpuDevice::drain() {
   for (auto& job : unit_jobs_) {
     if (job != nullptr) job->wait(spins_);

@@ -40,6 +40,7 @@ class GpuDevice final : public ComputeDevice {
   std::vector<uint32_t> take_completed_slots() override;
   std::vector<TraceEvent> take_trace_events() override;
 
+  Status gpu_graphs(GpuGraphs* graphs) const override;
   size_t kv_bytes() const override;
   size_t held_bytes() const override { return store_.expert_bytes() + pinned_bytes_; }
 

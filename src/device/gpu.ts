@@ -2,8 +2,9 @@
  * Whether a GPU answers, and if not, why and what mends it. Called when a model is loaded and by cli/doctor. Opens no
  * model; the libraries behind it are native/runtime/gpu_library.cc's.
  */
-import { binding, type NativeGpu } from '../binding.js';
+import { binding, type GpuGraphs, type NativeGpu } from '../binding.js';
 import { GpuError } from '../errors.js';
+import type { DeviceInfo } from './device.js';
 
 export type GpuBackend = 'cuda' | 'emulated';
 
@@ -31,4 +32,11 @@ export function resolveGpu(option: 'auto' | 'off' | 'host' | GpuBackend): 'off' 
   throw new GpuError(`No GPU for \`gpu: '${option}'\`: ${probe.reason}`, {
     hint: "With `gpu: 'auto'` the NDP units take over where there is no GPU.",
   });
+}
+
+/** A GPU that is fed without CUDA graphs decodes more slowly than it could: says why. */
+export function graphWarnings(device: { info: DeviceInfo; gpuGraphs(): GpuGraphs }): string[] {
+  if (device.info.gpu !== 'cuda' && device.info.gpu !== 'emulated') return [];
+  const { off } = device.gpuGraphs();
+  return off === '' ? [] : [`Decode is submitted to the GPU call by call, without CUDA graphs: ${off}.`];
 }

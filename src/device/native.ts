@@ -5,6 +5,7 @@
  */
 import {
   binding,
+  type GpuGraphs,
   type NativeDevice,
   type NativeDeviceOptions,
   type NativeLoadResult,
@@ -58,6 +59,8 @@ export interface LoadableDevice extends Device {
   measureExperts(onGpu: boolean, tokens: number): number;
   /** Microseconds of one expert's transfer; needs at least one VRAM slot. */
   measureTransfer(): number;
+  /** How decode reaches the GPU. */
+  gpuGraphs(): GpuGraphs;
 }
 
 /** `cancelFlags` is an Int32Array on a SharedArrayBuffer; a flag that is not 0 aborts steps of its slot. */
@@ -187,6 +190,10 @@ class HostDevice implements LoadableDevice {
 
   submitPrefetch(layer: number, expert: number, slot: number): void {
     asDeviceError(() => this.#live().submitPrefetch(layer, expert, slot));
+  }
+
+  gpuGraphs(): GpuGraphs {
+    return asDeviceError(() => this.#live().gpuGraphs());
   }
 
   completedTransfers(): readonly number[] {

@@ -4,7 +4,7 @@
  * cancel flag. Whatever fails on the way frees what was taken.
  */
 import { binding, type NativeDeviceOptions } from '../binding.js';
-import { resolveGpu } from '../device/gpu.js';
+import { graphWarnings, resolveGpu } from '../device/gpu.js';
 import { createNativeDevice, type LoadableDevice } from '../device/native.js';
 import { GpuError } from '../errors.js';
 import { Constraints } from '../grammar/constraint.js';
@@ -138,15 +138,9 @@ class Loading {
   #report(): PlanReport {
     const { opened, settings, device } = this;
     const { texts } = opened.chatTemplate;
-    return planReport(
-      opened.spec,
-      settings,
-      device.info,
-      this.#memory,
-      this.#planner,
-      { toolCalls: toolCallStyle(texts), reasoning: reasoningStyle(texts) },
-      this.#warnings,
-    );
+    const styles = { toolCalls: toolCallStyle(texts), reasoning: reasoningStyle(texts) };
+    const warnings = [...this.#warnings, ...graphWarnings(device)];
+    return planReport(opened.spec, settings, device.info, this.#memory, this.#planner, styles, warnings);
   }
 
   #fillThroughCache(folder: string | undefined): void {

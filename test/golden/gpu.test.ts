@@ -25,12 +25,18 @@ const small: Case[] = [
   { units: 2, tpDegree: 2, policy: 'balanced', prefetch: 'lookahead', maxBatchTokens: 13 },
 ];
 
-const matrix: Case[] = schedulerEntries().flatMap(({ name: policy }) =>
-  prefetchNames().flatMap((prefetch) => [
-    { units: 1, tpDegree: 1, policy, prefetch, maxBatchTokens: 5 },
-    { units: 2, tpDegree: 2, policy, prefetch, maxBatchTokens: 512 },
-    { units: 3, tpDegree: 2, policy, prefetch, maxBatchTokens: 33 },
-  ]),
+const layouts = [
+  { units: 1, tpDegree: 1, maxBatchTokens: 5 },
+  { units: 2, tpDegree: 2, maxBatchTokens: 512 },
+  { units: 3, tpDegree: 2, maxBatchTokens: 33 },
+] as const;
+
+/** Every policy with every prefetch rule; layouts take turns, so that each policy and each rule meets all of them. */
+const matrix: Case[] = schedulerEntries().flatMap(({ name: policy }, p) =>
+  prefetchNames().map((prefetch, f) => {
+    const layout = layouts[(p + f) % layouts.length] ?? layouts[0];
+    return { ...layout, policy, prefetch };
+  }),
 );
 
 let fixture: Fixture | undefined;
@@ -72,6 +78,8 @@ describe.each(names)('%s', (name) => {
       expect(onGpu + onNdp).toBe(activated);
       if (policy === 'gpu-on-demand') expect(onGpu).toBeGreaterThan(0);
       if (policy === 'ndp-only') expect(onGpu).toBe(0);
+      const { off, replays } = fixture.device.gpuGraphs();
+      expect({ off, replayed: replays > 0 }).toEqual({ off: '', replayed: true });
     },
   );
 });

@@ -120,6 +120,12 @@ NmGpuCode completed_transfers(NmGpuContext* c, int32_t* slots, uint32_t capacity
 NmGpuCode memory(NmGpuContext* c, NmGpuMemory* memory) {
   return guarded(c, "memory", [=](Context& g) { return g.memory(memory); });
 }
+NmGpuCode graphs(NmGpuContext* c, NmGpuGraphs* graphs) {
+  return guarded(c, "graphs", [=](Context& g) {
+    g.graphs().report(graphs);
+    return NM_GPU_OK;
+  });
+}
 NmGpuCode measure_experts(NmGpuContext* c, uint32_t layer, uint32_t tokens, const int32_t* slots,
                           uint32_t count, double* us) {
   return guarded(c, "measure_experts",
@@ -134,7 +140,7 @@ NmGpuCode take_events(NmGpuContext* c, NmGpuEvent* events, uint32_t capacity, ui
 
 #if defined(NEARMOE_CUDA_HOST)
 constexpr const char* kName = "cuda";
-constexpr auto kInjectFault = nullptr;
+constexpr auto kInjectFault = nullptr, kFaultStruck = nullptr;
 #else
 constexpr const char* kName = "emulated";
 /// NM_GPU_FAULT_NONE also makes a failed device whole again; no context may be alive then.
@@ -142,15 +148,18 @@ void inject_fault(int32_t kind, uint64_t n) {
   if (kind == NM_GPU_FAULT_NONE) (void)cudaDeviceReset();
   gpu_host::inject_fault(static_cast<gpu_host::Fault>(kind), n);
 }
+int32_t fault_struck() { return gpu_host::fault_struck(); }
 constexpr auto kInjectFault = &inject_fault;
+constexpr auto kFaultStruck = &fault_struck;
 #endif
 
 constexpr NmGpuBackend kBackend = {
-    NM_GPU_ABI,     kName,           NEARMOE_GPU_BUILD, probe_devices, create,        destroy,
-    last_error,     upload_matrix,   upload_heads,      upload_vector, finish_upload, allocate_kv,
-    allocate_slots, register_host,   allocate_host,     begin_step,    run_attention, wait_routing,
-    submit_experts, add_partial,     run_logits,        wait_logits,   transfer,      completed_transfers,
-    memory,         measure_experts, drain_transfers,   take_events,   kInjectFault,
+    NM_GPU_ABI,     kName,         NEARMOE_GPU_BUILD, probe_devices,   create,        destroy,
+    last_error,     upload_matrix, upload_heads,      upload_vector,   finish_upload, allocate_kv,
+    allocate_slots, register_host, allocate_host,     begin_step,      run_attention, wait_routing,
+    submit_experts, add_partial,   run_logits,        wait_logits,     transfer,      completed_transfers,
+    memory,         graphs,        measure_experts,   drain_transfers, take_events,   kInjectFault,
+    kFaultStruck,
 };
 
 }  // namespace

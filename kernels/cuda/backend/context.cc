@@ -18,6 +18,7 @@ Context::Context(const NmGpuOptions& options, const NmGpuModel& model)
       model_(failure_, memory_, model),
       timeline_(failure_, options.timing != 0),
       slots_(failure_, memory_, model_, timeline_),
+      graphs_(failure_),
       upload_(failure_, memory_, model_) {}
 
 Context::~Context() {
@@ -81,6 +82,7 @@ NmGpuCode Context::start() {
   GPU_TRY(check(cudaEventCreateWithFlags(&routed_, cudaEventDisableTiming), "cudaEventCreate"));
   GPU_TRY(check(cudaEventCreateWithFlags(&finished_, cudaEventDisableTiming), "cudaEventCreate"));
   GPU_TRY(timeline_.start(stream_));
+  graphs_.start(3 * model_.num_layers() + 1);
   GPU_TRY(slots_.start(unified_, options_.staging_bytes));
   return allocate_activations();
 }
@@ -220,7 +222,10 @@ NmGpuCode Context::begin_step(const NmGpuStep& step) {
   GPU_TRY(check_step(step));
   phase_ = Phase::Idle;
   GPU_TRY(check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"));
-  GPU_TRY(upload_.upload(step, !float_gemm_, stream_));
+  graphs_.make_room();
+  bool moved = false;
+  GPU_TRY(upload_.upload(step, !float_gemm_, stream_, &moved));
+  if (moved) graphs_.clear();
   tokens_ = step.num_tokens;
   logit_rows_ = 0;
   for (uint32_t s = 0; s < step.num_sequences; ++s) logit_rows_ += step.sequences[s].logit_rows;
@@ -235,27 +240,33 @@ NmGpuCode Context::begin_step(const NmGpuStep& step) {
   return NM_GPU_OK;
 }
 
-NmGpuCode Context::run_logits() {
-  GPU_TRY(expect(next_layer_ == model_.num_layers() ? Phase::Attention : Phase::Idle, "run_logits"));
+NmGpuCode Context::compute_logits(int64_t unsettled) {
   const NmGpuModel& spec = model_.spec();
   const WeightSet& top = model_.top();
-  GPU_TRY(settle());
+  const Role head = spec.tied_embeddings ? Role::Embedding : Role::LmHead;
+  GPU_TRY(settle(unsettled));
+  GPU_TRY(run_norm(top.vector(Role::FinalNorm), top.vector(Role::FinalNormBias), upload_.logit_rows,
+                   logit_rows_, final_input_, form_of(top.matrix(head).dtype, logit_rows_)));
+  GPU_TRY(matmul({&top, &final_input_, logit_rows_, spec.logits_multiplier, false},
+                 {{head, Role::LmHeadBias, logits_, spec.vocab_size}}));
+  if (spec.logits_softcap > 0) {
+    GPU_TRY(launched(
+        cuda::soft_cap({logits_, spec.vocab_size, logit_rows_, spec.vocab_size, spec.logits_softcap},
+                       stream_),
+        "soft_cap"));
+  }
+  const size_t bytes = size_t{logit_rows_} * spec.vocab_size * sizeof(float);
+  return check(cudaMemcpyAsync(host_logits_, logits_, bytes, cudaMemcpyDeviceToHost, stream_),
+               "cudaMemcpyAsync");
+}
+
+NmGpuCode Context::run_logits() {
+  GPU_TRY(expect(next_layer_ == model_.num_layers() ? Phase::Attention : Phase::Idle, "run_logits"));
+  const int64_t unsettled = take_unsettled();
   if (logit_rows_ > 0) {
-    const Role head = spec.tied_embeddings ? Role::Embedding : Role::LmHead;
     GPU_TRY(timeline_.begin(NM_GPU_LANE_COMPUTE, NM_GPU_EVENT_LOGITS, -1, stream_));
-    GPU_TRY(run_norm(top.vector(Role::FinalNorm), top.vector(Role::FinalNormBias), upload_.logit_rows,
-                     logit_rows_, final_input_, form_of(top.matrix(head).dtype, logit_rows_)));
-    GPU_TRY(matmul({&top, &final_input_, logit_rows_, spec.logits_multiplier, false},
-                   {{head, Role::LmHeadBias, logits_, spec.vocab_size}}));
-    if (spec.logits_softcap > 0) {
-      GPU_TRY(launched(
-          cuda::soft_cap({logits_, spec.vocab_size, logit_rows_, spec.vocab_size, spec.logits_softcap},
-                         stream_),
-          "soft_cap"));
-    }
-    const size_t bytes = size_t{logit_rows_} * spec.vocab_size * sizeof(float);
-    GPU_TRY(check(cudaMemcpyAsync(host_logits_, logits_, bytes, cudaMemcpyDeviceToHost, stream_),
-                  "cudaMemcpyAsync"));
+    GPU_TRY(replayed({GraphKey::Part::Logits, 0, tokens_, logit_rows_},
+                     [&] { return compute_logits(unsettled); }));
     GPU_TRY(timeline_.end(stream_));
   }
   GPU_TRY(check(cudaEventRecord(finished_, stream_), "cudaEventRecord"));

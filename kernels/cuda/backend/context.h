@@ -4,8 +4,10 @@
 #pragma once
 
 #include <memory>
+#include <utility>
 #include <vector>
 
+#include "graphs.h"
 #include "model.h"
 #include "slots.h"
 #include "step_upload.h"
@@ -47,6 +49,7 @@ class Context {
   Model& model() { return model_; }
   Slots& slots() { return slots_; }
   Timeline& timeline() { return timeline_; }
+  const Graphs& graphs() const { return graphs_; }
 
  private:
   /// What the next call may be.
@@ -104,10 +107,9 @@ class Context {
   NmGpuCode launch_matmul(cuda::MatmulArgs args);
   NmGpuCode project_qkv(uint32_t layer);
   NmGpuCode rotate_and_store(uint32_t layer);
+  /// Parts in which the step's longest single-token sequence is cut.
+  uint32_t decode_splits(uint32_t layer) const;
   NmGpuCode attend(uint32_t layer);
-  /// Parts that the sequences of single tokens are cut into, where `blocks` thread blocks have a token and
-  /// its workspace for one part has `token_floats` values.
-  uint32_t decode_splits(uint32_t blocks, size_t token_floats) const;
   // Latent attention (context_latent.cc).
   NmGpuCode allocate_latents();
   NmGpuCode project_latents(uint32_t layer);
@@ -136,11 +138,22 @@ class Context {
   NmGpuCode finish_attention_part(uint32_t layer);
   /// Once everything is in that the layer's feed-forward part puts out.
   NmGpuCode finish_ffn_part(uint32_t layer);
-  NmGpuCode settle();
+  /// The layer whose feed-forward part joins the residual stream before anything else does, or -1; told once.
+  /// It is the same one in every step, so that graphs may hold it.
+  int64_t take_unsettled() { return std::exchange(unsettled_, -1); }
+  NmGpuCode settle(int64_t layer);
   NmGpuCode route(uint32_t layer);
   /// The dense block of a layer, or its shared expert.
   NmGpuCode run_dense(uint32_t layer);
-  NmGpuCode layer_body(uint32_t layer);
+  /// `unsettled`, below: of take_unsettled().
+  NmGpuCode layer_body(uint32_t layer, int64_t unsettled);
+  /// As a graph, where the step consists of single tokens: what it submits is then told by the key alone.
+  template <class Body>
+  NmGpuCode replayed(const GraphKey& key, Body body) {
+    return upload_.single_tokens ? graphs_.run(key, stream_, body) : body();
+  }
+
+  NmGpuCode compute_logits(int64_t unsettled);
 
   cuda::ExpertShape expert_shape(uint32_t layer) const;
   /// Weights on what goes into the layer's experts; null where they are on what comes out.
@@ -153,8 +166,14 @@ class Context {
   NmGpuCode run_experts(const Routed& routed, const std::vector<Placed>& experts, uint32_t num_resident);
   static std::vector<Group> group_experts(size_t count, uint32_t num_resident);
   size_t write_plan(const Routed& routed, const std::vector<Placed>& experts, std::vector<Group>& groups);
+  NmGpuCode copy_plan(size_t bytes);
+  /// Makes the compute stream wait until the group's experts are in their slots.
+  NmGpuCode wait_for(uint32_t layer, const std::vector<Placed>& experts, const Group& group);
+  NmGpuCode mark_used(uint32_t layer, const std::vector<Placed>& experts);
   /// Bytes of a plan: a slot table of the layer, one of each group, and tiles.
   static size_t plan_size(uint32_t experts, uint32_t tiles);
+  /// One group through the GEMV kernels.
+  NmGpuCode run_few(const Routed& routed, const std::vector<Placed>& experts, size_t plan_bytes);
   NmGpuCode run_gemv_group(const Routed& routed, const int32_t* table);
   NmGpuCode run_gemm_group(const Routed& routed, const cuda::ExpertTile* tiles, uint32_t num_tiles,
                            uint32_t rows);
@@ -166,6 +185,7 @@ class Context {
   Model model_;
   Timeline timeline_;
   Slots slots_;
+  Graphs graphs_;
   cudaStream_t stream_ = nullptr;
   cudaEvent_t routed_ = nullptr, finished_ = nullptr;
   bool unified_ = false;

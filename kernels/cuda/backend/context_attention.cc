@@ -128,7 +128,13 @@ NmGpuCode Context::rotate_and_store(uint32_t layer) {
 }
 
 /// Two blocks for each multiprocessor, as far as sequence and workspace allow.
-uint32_t Context::decode_splits(uint32_t blocks, size_t token_floats) const {
+uint32_t Context::decode_splits(uint32_t layer) const {
+  const NmGpuAttention& a = model_.layer(layer).attention;
+  const bool latent = Model::is_latent(a);
+  const uint32_t blocks = latent ? cuda::latent_head_blocks(a.num_heads) : a.num_kv_heads;
+  const size_t token_floats =
+      latent ? cuda::latent_attention_workspace(1, a.num_heads, a.latent.key_value_rank, 1)
+             : cuda::attention_decode_workspace(1, a.num_heads, cuda::padded_head_dim(a.head_dim), 1);
   const uint32_t tokens = std::max(upload_.num_decode_tokens, 1U);
   const uint32_t wanted = 2 * multiprocessors_ / std::max(tokens * blocks, 1U) + 1;
   const uint32_t useful = upload_.longest_decode / kSplitPositions + 1;
@@ -158,9 +164,7 @@ NmGpuCode Context::attend(uint32_t layer) {
                                  kv_[layer],
                                  options_.kv_dtype};
   if (upload_.num_decode_tokens > 0) {
-    const uint32_t tokens = upload_.num_decode_tokens;
-    const uint32_t splits =
-        decode_splits(a.num_kv_heads, cuda::attention_decode_workspace(1, a.num_heads, padded, 1));
+    const uint32_t tokens = upload_.num_decode_tokens, splits = decode_splits(layer);
     GPU_TRY(launched(
         cuda::attention_decode({args, upload_.decode_tokens, tokens, splits, split_workspace_}, stream_),
         "attention_decode"));
@@ -201,7 +205,8 @@ NmGpuCode Context::route(uint32_t layer) {
   return fetch(host_hidden_, experts.all.f32, size_t{tokens_} * hidden_stride_ * sizeof(float));
 }
 
-NmGpuCode Context::layer_body(uint32_t layer) {
+NmGpuCode Context::layer_body(uint32_t layer, int64_t unsettled) {
+  GPU_TRY(settle(unsettled));
   const NmGpuAttention& a = model_.layer(layer).attention;
   const WeightSet& set = model_.weights(layer);
   const uint32_t out_size = Model::out_size(a);
@@ -224,7 +229,9 @@ NmGpuCode Context::layer_body(uint32_t layer) {
   GPU_TRY(run_norm(set.vector(Role::FfnNorm), set.vector(Role::FfnNormBias), nullptr, tokens_, x_,
                    ffn_forms(layer)));
   GPU_TRY(run_branch_norms(layer));
-  return model_.layer(layer).ffn.is_moe ? route(layer) : NM_GPU_OK;
+  if (model_.layer(layer).ffn.is_moe) return route(layer);
+  GPU_TRY(run_dense(layer));
+  return finish_ffn_part(layer);
 }
 
 NmGpuCode Context::run_attention(uint32_t layer) {
@@ -234,12 +241,9 @@ NmGpuCode Context::run_attention(uint32_t layer) {
                          "expected layer " + std::to_string(next_layer_));
   const bool moe = model_.layer(layer).ffn.is_moe != 0;
   GPU_TRY(timeline_.begin(NM_GPU_LANE_COMPUTE, NM_GPU_EVENT_ATTENTION, static_cast<int32_t>(layer), stream_));
-  GPU_TRY(settle());
-  GPU_TRY(layer_body(layer));
-  if (!moe) {
-    GPU_TRY(run_dense(layer));
-    GPU_TRY(finish_ffn_part(layer));
-  }
+  const int64_t unsettled = take_unsettled();
+  GPU_TRY(replayed({GraphKey::Part::Attention, layer, tokens_, decode_splits(layer)},
+                   [&] { return layer_body(layer, unsettled); }));
   GPU_TRY(timeline_.end(stream_));
   if (moe) GPU_TRY(check(cudaEventRecord(routed_, stream_), "cudaEventRecord"));
   next_layer_ = layer + 1;

@@ -113,14 +113,31 @@ size_t Context::write_plan(const Routed& routed, const std::vector<Placed>& expe
   return static_cast<size_t>(reinterpret_cast<uint8_t*>(tiles + tile) - plan_host_);
 }
 
+NmGpuCode Context::copy_plan(size_t bytes) {
+  return check(cudaMemcpyAsync(plan_device_, plan_host_, bytes, cudaMemcpyHostToDevice, stream_),
+               "cudaMemcpyAsync");
+}
+
+NmGpuCode Context::wait_for(uint32_t layer, const std::vector<Placed>& experts, const Group& group) {
+  for (uint32_t i = group.begin; i < group.end; ++i)
+    GPU_TRY(slots_.wait_for(experts[i].slot, layer, experts[i].expert, stream_));
+  return NM_GPU_OK;
+}
+
+NmGpuCode Context::mark_used(uint32_t layer, const std::vector<Placed>& experts) {
+  std::vector<uint32_t> used;
+  for (const Placed& placed : experts) used.push_back(placed.slot);
+  return slots_.used(layer, used, stream_);
+}
+
 NmGpuCode Context::run_experts(const Routed& routed, const std::vector<Placed>& experts,
                                uint32_t num_resident) {
   if (experts.empty()) return NM_GPU_OK;
   std::vector<Group> groups = group_experts(experts.size(), num_resident);
   const auto num_experts = static_cast<uint32_t>(routed.counts.size());
   const size_t bytes = write_plan(routed, experts, groups);
-  GPU_TRY(check(cudaMemcpyAsync(plan_device_, plan_host_, bytes, cudaMemcpyHostToDevice, stream_),
-                "cudaMemcpyAsync"));
+  if (groups.size() == 1 && !routed.grouped) return run_few(routed, experts, bytes);
+  GPU_TRY(copy_plan(bytes));
   const auto* tables = reinterpret_cast<const int32_t*>(plan_device_);
   const auto* tiles = reinterpret_cast<const cuda::ExpertTile*>(tables + (groups.size() + 1) * num_experts);
   if (routed.grouped) {
@@ -131,8 +148,7 @@ NmGpuCode Context::run_experts(const Routed& routed, const std::vector<Placed>& 
   }
   for (size_t g = 0; g < groups.size(); ++g) {
     const Group& group = groups[g];
-    for (uint32_t i = group.begin; i < group.end; ++i)
-      GPU_TRY(slots_.wait_for(experts[i].slot, routed.layer, experts[i].expert, stream_));
+    GPU_TRY(wait_for(routed.layer, experts, group));
     GPU_TRY(timeline_.begin(NM_GPU_LANE_COMPUTE, NM_GPU_EVENT_EXPERTS, static_cast<int32_t>(routed.layer),
                             stream_));
     if (!routed.grouped) {
@@ -143,9 +159,21 @@ NmGpuCode Context::run_experts(const Routed& routed, const std::vector<Placed>& 
     if (routed.grouped && g + 1 == groups.size()) GPU_TRY(combine(routed, tables));
     GPU_TRY(timeline_.end(stream_));
   }
-  std::vector<uint32_t> used;
-  for (const Placed& placed : experts) used.push_back(placed.slot);
-  return slots_.used(routed.layer, used, stream_);
+  return mark_used(routed.layer, experts);
+}
+
+/// One group through the GEMV kernels, a graph: what differs from step to step is in the plan.
+NmGpuCode Context::run_few(const Routed& routed, const std::vector<Placed>& experts, size_t plan_bytes) {
+  GPU_TRY(wait_for(routed.layer, experts, {0, static_cast<uint32_t>(experts.size()), 0, 0, 0}));
+  GPU_TRY(timeline_.begin(NM_GPU_LANE_COMPUTE, NM_GPU_EVENT_EXPERTS, static_cast<int32_t>(routed.layer),
+                          stream_));
+  GPU_TRY(replayed({GraphKey::Part::Experts, routed.layer, routed.tokens, routed.top_k}, [&] {
+    const NmGpuCode copied = copy_plan(plan_bytes);
+    const auto* tables = reinterpret_cast<const int32_t*>(plan_device_);
+    return copied == NM_GPU_OK ? run_gemv_group(routed, tables + routed.counts.size()) : copied;
+  }));
+  GPU_TRY(timeline_.end(stream_));
+  return mark_used(routed.layer, experts);
 }
 
 NmGpuCode Context::submit_experts(const NmGpuExperts& experts) {
@@ -170,7 +198,8 @@ NmGpuCode Context::submit_experts(const NmGpuExperts& experts) {
   if (Model::dense_size(ffn) > 0) {
     GPU_TRY(timeline_.begin(NM_GPU_LANE_COMPUTE, NM_GPU_EVENT_SHARED_EXPERT,
                             static_cast<int32_t>(experts.layer), stream_));
-    GPU_TRY(run_dense(experts.layer));
+    GPU_TRY(replayed({GraphKey::Part::SharedExpert, experts.layer, tokens_, 0},
+                     [&] { return run_dense(experts.layer); }));
     GPU_TRY(timeline_.end(stream_));
   }
   GPU_TRY(run_experts(routed(experts.layer, tokens_, ffn.top_k), placed, experts.num_resident));

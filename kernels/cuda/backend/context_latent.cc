@@ -129,8 +129,7 @@ NmGpuCode Context::attend_to_latents(uint32_t layer) {
   if (upload_.num_decode_tokens > 0) {
     args.tokens = upload_.decode_tokens;
     args.num_tiles = upload_.num_decode_tokens;
-    args.num_splits = decode_splits(cuda::latent_head_blocks(a.num_heads),
-                                    cuda::latent_attention_workspace(1, a.num_heads, args.value_dim, 1));
+    args.num_splits = decode_splits(layer);
     args.partial = split_workspace_;
     GPU_TRY(launched(cuda::latent_attention(args, stream_), "latent_attention"));
   }

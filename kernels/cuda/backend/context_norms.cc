@@ -64,11 +64,8 @@ NmGpuCode Context::finish_ffn_part(uint32_t layer) {
                   set.vector(Role::LayerScale), false);
 }
 
-NmGpuCode Context::settle() {
-  if (unsettled_ < 0) return NM_GPU_OK;
-  const auto layer = static_cast<uint32_t>(unsettled_);
-  unsettled_ = -1;
-  return finish_ffn_part(layer);
+NmGpuCode Context::settle(int64_t layer) {
+  return layer < 0 ? NM_GPU_OK : finish_ffn_part(static_cast<uint32_t>(layer));
 }
 
 }  // namespace nearmoe::gpu

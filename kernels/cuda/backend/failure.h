@@ -19,6 +19,8 @@ class Failure {
   NmGpuCode check(cudaError_t error, const char* call);
   /// The same for a launch; remembers the kernel, to be named if it fails later.
   NmGpuCode launched(cudaError_t error, const char* kernel);
+  /// Remembers work that was submitted without a launch of its own (a graph), to be named like a kernel.
+  void submitted(const char* what) { last_kernel_ = what; }
 
   bool sticky() const { return record_.code == NM_GPU_DEVICE_ERROR; }
   const NmGpuError& record() const { return record_; }

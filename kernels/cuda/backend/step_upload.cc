@@ -19,6 +19,7 @@ void StepUpload::place_tokens(const NmGpuStep& step, bool decode_all) {
   uint32_t* decode = place(step.num_tokens, &decode_tokens);
   uint32_t* rows = place(step.num_tokens, &logit_rows);
   num_decode_tokens = longest_decode = 0;
+  single_tokens = step.num_sequences == step.num_tokens;
   uint32_t token = 0, first_block = 0, logit = 0;
   for (uint32_t s = 0; s < step.num_sequences; ++s) {
     const NmGpuSequence& sequence = step.sequences[s];
@@ -110,7 +111,7 @@ NmGpuCode StepUpload::grow() {
   return NM_GPU_OK;
 }
 
-NmGpuCode StepUpload::upload(const NmGpuStep& step, bool decode_all, cudaStream_t stream) {
+NmGpuCode StepUpload::upload(const NmGpuStep& step, bool decode_all, cudaStream_t stream, bool* moved) {
   if (prefill_.empty()) {
     for (uint32_t i = 0; i < model_.num_layers(); ++i) {
       const uint32_t size = Model::prefill_tile_tokens(model_.layer(i).attention);
@@ -121,7 +122,8 @@ NmGpuCode StepUpload::upload(const NmGpuStep& step, bool decode_all, cudaStream_
     rotary.resize(model_.spec().num_ropes);
   }
   lay_out(step, decode_all);
-  if (used_ > capacity_) {
+  *moved = used_ > capacity_;
+  if (*moved) {
     GPU_TRY(grow());
     lay_out(step, decode_all);
   }

@@ -20,13 +20,16 @@ class StepUpload {
       : failure_(failure), memory_(memory), model_(model) {}
 
   /// Checks nothing: the context has. `decode_all`: no tensor-core attention on this device.
-  NmGpuCode upload(const NmGpuStep& step, bool decode_all, cudaStream_t stream);
+  /// `moved`: device pointers of earlier steps are gone, also those of steps of the same shape.
+  NmGpuCode upload(const NmGpuStep& step, bool decode_all, cudaStream_t stream, bool* moved);
 
   // Device pointers, valid until the next upload.
   const int32_t* token_ids = nullptr;
   const uint32_t *positions = nullptr, *block_offsets = nullptr, *block_table = nullptr;
   const uint32_t* logit_rows = nullptr;
   const uint32_t* decode_tokens = nullptr;
+  /// Every sequence has one token: the pointers then depend on nothing but the number of tokens.
+  bool single_tokens = false;
   uint32_t num_decode_tokens = 0;
   uint32_t longest_decode = 0;  ///< positions that the longest of them sees
   const cuda::ExpertTile* dense_tiles = nullptr;

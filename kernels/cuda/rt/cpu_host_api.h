@@ -134,6 +134,7 @@ namespace gpu_host {
 struct DeviceModel {
   size_t total_bytes = size_t{64} << 30;
   bool unified_memory = false;
+  int compute_capability = 80;     ///< 10 * major + minor; below 80 kernels do as on sm_75
   bool present = true;             ///< false: cudaGetDeviceCount finds none
   size_t shared_limit = 99 << 10;  ///< of a block, with the opt-in: the least of sm_80 and later
   /// Device memory is inaccessible outside of kernels and copies, so that the host touching it is a fault.
@@ -145,12 +146,11 @@ extern DeviceModel device_model;
 /// Numbers as in native/runtime/gpu_abi.h.
 enum class Fault : int32_t { None, Allocation, PinnedAllocation, Copy, Launch, Kernel, DeviceLost, Graph };
 void inject_fault(Fault fault, uint64_t nth);
+bool fault_struck();
 /// What the last kernel that failed said, or "".
 const char* last_kernel_error();
 /// Operations enqueued so far, of any kind; for tests that place faults.
 uint64_t operations_enqueued();
-/// Graphs launched so far.
-uint64_t graphs_launched();
 
 cudaError_t enqueue_kernel(const char* name, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
                            std::function<void()> body);

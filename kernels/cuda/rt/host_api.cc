@@ -32,8 +32,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   *properties = {};
   std::strcpy(properties->name, "emulated GPU");
   properties->totalGlobalMem = gpu_host::device_model.total_bytes;
-  properties->major = 8;
-  properties->minor = 0;
+  properties->major = gpu_host::device_model.compute_capability / 10;
+  properties->minor = gpu_host::device_model.compute_capability % 10;
   properties->multiProcessorCount = 4;
   properties->integrated = gpu_host::device_model.unified_memory;
   return cudaSuccess;
@@ -43,10 +43,10 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   GPU_ENTER();
   switch (attribute) {
     case cudaDevAttrComputeCapabilityMajor:
-      *value = 8;
+      *value = gpu_host::device_model.compute_capability / 10;
       break;
     case cudaDevAttrComputeCapabilityMinor:
-      *value = 0;
+      *value = gpu_host::device_model.compute_capability % 10;
       break;
     case cudaDevAttrMultiProcessorCount:
       *value = 4;

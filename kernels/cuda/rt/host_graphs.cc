@@ -5,17 +5,6 @@
 
 #include "stream_queue.h"
 
-namespace gpu_host {
-namespace {
-
-uint64_t launched;
-
-}  // namespace
-
-uint64_t graphs_launched() { return launched; }
-
-}  // namespace gpu_host
-
 // NOLINTBEGIN: the names are CUDA's.
 using gpu_host::Fault;
 using gpu_host::fault_strikes;
@@ -54,7 +43,6 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   GPU_ENTER();
   if (fault_strikes(Fault::Launch) || fault_strikes(Fault::Graph))
     return gpu_host::last_error = cudaErrorLaunchOutOfResources;
-  ++gpu_host::launched;
   for (const Operation& operation : exec->operations) {
     if (const cudaError_t error = gpu_host::enqueue(stream, operation); error != cudaSuccess) return error;
   }

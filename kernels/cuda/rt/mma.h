@@ -1,6 +1,8 @@
 // Tensor-core and asynchronous-copy primitives: PTX on the device, emulated on the CPU. The only inline PTX
-// of the project. Fragment layouts are those of the PTX ISA ("Matrix Fragments for mma.m16n8k16 / m16n8k32");
-// with g = lane / 4 and t = lane % 4:
+// of the project. What sm_75 does in place of later instructions is in mma_turing.h, and runs in the
+// emulation as well: there the emulated device's compute capability decides, on a device the target. Fragment
+// layouts are those of the PTX ISA ("Matrix Fragments for mma.m16n8k16 / m16n8k32"); with g = lane / 4 and t
+// = lane % 4:
 //   A (16 x K): register i holds row g + 8 * (i & 1), values of K from (i >> 1) * K/2 + t * n on, n = 2
 //   (bf16) or 4 (s8) B (K x 8):  register i holds column g, values of K from i * K/2 + t * n on C (16 x 8):
 //   value i is row g + 8 * (i >> 1), column 2 * t + (i & 1)
@@ -47,6 +49,8 @@ __device__ __forceinline__ void mma_s8_m8n8k16(int& d0, int& d1, unsigned a, uns
                : "r"(a), "r"(b));
 }
 
+#include "mma_turing.h"
+
 /// d += a (16 x 32) * b (32 x 8), signed bytes in, int out.
 __device__ __forceinline__ void mma_s8(int (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
 #if GPU_AMPERE
@@ -55,10 +59,7 @@ __device__ __forceinline__ void mma_s8(int (&d)[4], const unsigned (&a)[4], cons
       : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #else
-  mma_s8_m8n8k16(d[0], d[1], a[0], b[0]);
-  mma_s8_m8n8k16(d[0], d[1], a[2], b[1]);
-  mma_s8_m8n8k16(d[2], d[3], a[1], b[0]);
-  mma_s8_m8n8k16(d[2], d[3], a[3], b[1]);
+  mma_s8_turing(d, a, b);
 #endif
 }
 
@@ -69,8 +70,7 @@ __device__ __forceinline__ void mma_s8_k16(int (&d)[4], const unsigned (&a)[2], 
                : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
                : "r"(a[0]), "r"(a[1]), "r"(b));
 #else
-  mma_s8_m8n8k16(d[0], d[1], a[0], b);
-  mma_s8_m8n8k16(d[2], d[3], a[1], b);
+  mma_s8_k16_turing(d, a, b);
 #endif
 }
 
@@ -101,7 +101,7 @@ __device__ __forceinline__ void cp_async16(void* shared, const void* global, boo
                "r"(valid ? 16 : 0)
                : "memory");
 #else
-  *static_cast<uint4*>(shared) = valid ? *static_cast<const uint4*>(global) : make_uint4(0, 0, 0, 0);
+  copy16_turing(shared, global, valid);
 #endif
 }
 
@@ -191,7 +191,23 @@ void load_matrices(void* const* lanes, uint32_t active) {
 
 inline bool lacks_mma_bf16() { return false; }
 
+/// d += a (8 x 16) * b (16 x 8): lane's register of A is row g, that of B column g, values of K from 4 * t
+/// on.
+inline void mma_s8_m8n8k16(int& d0, int& d1, unsigned a, unsigned b, GPU_SITE) {
+  int d[4] = {d0, d1, 0, 0};
+  const unsigned rows[2] = {a, 0}, cols[1] = {b};
+  gpu_host::MmaArgument<int> argument{d, rows, cols};
+  gpu_host::warp_op("mma_s8_m8n8k16", ~0u, gpu_host::multiply_s8<16>, &argument, gpu_host::Fence::No, file_,
+                    line_);
+  d0 = d[0];
+  d1 = d[1];
+}
+
+#include "mma_turing.h"
+
 inline void mma_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], GPU_SITE) {
+  if (gpu_host::device_model.compute_capability < 80)
+    gpu_host::fail("mma_bf16 (%s:%d): the device has no bf16 matrices", file_, line_);
   gpu_host::MmaArgument<float> argument{d, a, b};
   const auto op = [](void* const* lanes, uint32_t active) {
     gpu_host::multiply<16, 2, float, float>(lanes, active, gpu_host::bf16_value);
@@ -200,11 +216,13 @@ inline void mma_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[
 }
 
 inline void mma_s8(int (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], GPU_SITE) {
+  if (gpu_host::device_model.compute_capability < 80) return mma_s8_turing(d, a, b);
   gpu_host::MmaArgument<int> argument{d, a, b};
   gpu_host::warp_op("mma_s8", ~0u, gpu_host::multiply_s8<32>, &argument, gpu_host::Fence::No, file_, line_);
 }
 
 inline void mma_s8_k16(int (&d)[4], const unsigned (&a)[2], unsigned b, GPU_SITE) {
+  if (gpu_host::device_model.compute_capability < 80) return mma_s8_k16_turing(d, a, b);
   gpu_host::MmaArgument<int> argument{d, a, &b};
   gpu_host::warp_op("mma_s8_k16", ~0u, gpu_host::multiply_s8<16>, &argument, gpu_host::Fence::No, file_,
                     line_);
@@ -228,6 +246,7 @@ inline void ldmatrix_x4_transposed(unsigned (&r)[4], const void* row, GPU_SITE) 
 
 // The copies land only when their group is waited for: a forgotten wait reads poison.
 inline void cp_async16(void* shared, const void* global, bool valid = true, GPU_SITE) {
+  if (gpu_host::device_model.compute_capability < 80) return copy16_turing(shared, global, valid);
   gpu_host::async_copy(shared, global, !valid, file_, line_);
 }
 inline void cp_async_commit() { gpu_host::async_commit(); }

@@ -10,7 +10,19 @@
 
 namespace gpu_host {
 
-DeviceModel device_model;
+namespace {
+
+/// The variable lets tests of a loaded library choose.
+DeviceModel model_of_environment() {
+  DeviceModel model;
+  if (const char* text = std::getenv("NEARMOE_GPU_COMPUTE_CAPABILITY"))
+    model.compute_capability = std::atoi(text);
+  return model;
+}
+
+}  // namespace
+
+DeviceModel device_model = model_of_environment();
 std::recursive_mutex lock;
 std::set<cudaStream_t> streams;
 cudaError_t sticky = cudaSuccess;
@@ -176,6 +188,11 @@ cudaError_t enqueue(cudaStream_t stream, Operation operation) {
 void inject_fault(Fault fault, uint64_t nth) {
   const Hold hold(lock);
   pending_fault = {fault, nth};
+}
+
+bool fault_struck() {
+  const Hold hold(lock);
+  return pending_fault.fault != Fault::None && pending_fault.countdown == 0;
 }
 
 const char* last_kernel_error() { return kernel_error.c_str(); }

@@ -32,6 +32,13 @@ void check(bool ok, const std::string& what) {
 
 bool full() { return run_all; }
 
+bool has_bf16_matrices() {
+  int major = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) == cudaSuccess,
+        "cudaDeviceGetAttribute");
+  return major >= 8;
+}
+
 std::string text(const char* format, ...) {
   char buffer[400];
   va_list list;
@@ -134,13 +141,18 @@ void check_close(const std::string& name, const std::vector<float>& got, const s
 
 }  // namespace gpu_test
 
-/// Arguments: --quick leaves out large shapes; others are parts of test names, of which one must match.
+/// Arguments: --quick leaves out large shapes, --sm75 lets the emulated device be one without bf16 matrices
+/// and asynchronous copies; others are parts of test names, of which one must match.
 int main(int argc, char** argv) {
   using namespace gpu_test;
   std::vector<std::string> wanted;
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--quick") == 0) {
       run_all = false;
+#ifndef NEARMOE_CUDA_HOST
+    } else if (std::strcmp(argv[i], "--sm75") == 0) {
+      gpu_host::device_model.compute_capability = 75;
+#endif
     } else {
       wanted.push_back(argv[i]);
     }

@@ -27,6 +27,8 @@ struct Registration {
 void check(bool ok, const std::string& what);
 /// False in the small set that every CI run makes: tests then leave out their larger shapes.
 bool full();
+/// False on devices (sm_75) without bf16 matrix instructions, where no caller chooses kernels that need them.
+bool has_bf16_matrices();
 std::string text(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
 inline std::mt19937& generator() {
