@@ -71,9 +71,9 @@ void attention_rate(uint32_t heads, uint32_t kv_heads, uint32_t tokens) {
   const size_t block_bytes = kv_pool_block_bytes(kF16, kHeadDim) * kv_heads;
   Sequence s(positions, tokens, block_bytes, q_size, q_size);
   Buffer<float> parts(attention_decode_workspace(1, heads, kHeadDim, splits));
-  AttentionArgs args{s.q.data(),    q_size,           s.out.data(),   q_size,  heads, kv_heads,
-                     kHeadDim,      kHeadDim,         0.1f,           0.0f,    0,     0,       nullptr,
-                     s.last.data(), s.offsets.data(), s.table.data(), nullptr, kF16};
+  AttentionArgs args{s.q.data(),       q_size,         s.out.data(), q_size, heads, kv_heads, kHeadDim,
+                     kHeadDim,         0.1f,           0.0f,         0,      0,     nullptr,  s.last.data(),
+                     s.offsets.data(), s.table.data(), nullptr,      kF16};
   std::vector<PrefillTile> tiles;
   const uint32_t tile = prefill_tile_tokens(heads / kv_heads, kHeadDim);
   for (uint32_t at = 0; at < tokens; at += tile) tiles.push_back({at, std::min(tile, tokens - at)});

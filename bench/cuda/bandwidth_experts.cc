@@ -64,13 +64,13 @@ void few_tokens(const Experts& e) {
   const TestActivations x(random_floats(kHidden), 1, kHidden);
   TestSinks hidden(kTopK, kInner);
   Buffer<float> out(std::vector<float>(kHidden, 0.0f));
-  measure(
-      text("expert_gemv %s, 1 token, %u of %u experts", nearmoe::traits(e.dtype).name, kTopK, kExperts),
-      {e.bytes * kTopK, 6.0 * kHidden * kInner * kTopK}, e.count / kTopK, [&](size_t i) {
-        const PairRouting pairs{e.views.data(), ids.data() + i * kTopK, ids.data(), weights.data(), 1, kTopK};
-        return expert_gemv({e.shape(), pairs, x.view(), nullptr, hidden.view(), out.data(), kHidden, 1.0f},
-                           nullptr);
-      });
+  measure(text("expert_gemv %s, 1 token, %u of %u experts", nearmoe::traits(e.dtype).name, kTopK, kExperts),
+          {e.bytes * kTopK, 6.0 * kHidden * kInner * kTopK}, e.count / kTopK, [&](size_t i) {
+            const PairRouting pairs{e.views.data(), ids.data() + i * kTopK, ids.data(), weights.data(), 1,
+                                    kTopK};
+            return expert_gemv(
+                {e.shape(), pairs, x.view(), nullptr, hidden.view(), out.data(), kHidden, 1.0f}, nullptr);
+          });
 }
 
 void many_tokens(const Experts& e) {

@@ -58,8 +58,9 @@ GPU_TEST(vocabulary_bandwidth) {
   Buffer<unsigned long long> workspace(top_k_workspace(rows, vocab, k));
   Buffer<int32_t> best(size_t{rows} * k);
   Buffer<float> values(size_t{rows} * k);
-  measure(text("soft_cap, %u rows of %u", rows, vocab), {8 * size_t{rows} * vocab, 0}, 1,
-          [&](size_t) { return soft_cap({logits.data(), vocab, rows, vocab, 30.0f}, nullptr); });
+  measure(text("soft_cap, %u rows of %u", rows, vocab), {8 * size_t{rows} * vocab, 0}, 1, [&](size_t) {
+    return soft_cap({logits.data(), vocab, rows, vocab, 30.0f}, nullptr);
+  });
   measure(text("top_k, %u of %u, %u rows", k, vocab, rows), {4 * size_t{rows} * vocab, 0}, 1, [&](size_t) {
     return top_k({logits.data(), vocab, rows, vocab, k, workspace.data(), best.data(), values.data()},
                  nullptr);

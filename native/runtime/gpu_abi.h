@@ -22,7 +22,7 @@ extern "C" {
 #endif
 
 /// Raised with every change of this file that an older engine or backend would misread.
-#define NM_GPU_ABI 3
+#define NM_GPU_ABI 4
 
 typedef struct NmGpuContext NmGpuContext;
 

@@ -172,6 +172,18 @@ export const mutants = [
     to: 'const float gate = scale * sums[g][r]',
   },
   {
+    name: 'gemm: the last stage is used before its copies have landed',
+    ...{ file: 'gemm_core.cuh', unit: 'gemm', test: 'gemm' },
+    from: '      cp_async_wait<0>();',
+    to: '      cp_async_wait<1>();',
+  },
+  {
+    name: 'gemm: no barrier between the copies of all threads and their use',
+    ...{ file: 'gemm_core.cuh', unit: 'gemm', kind: 'thread', test: 'gemm' },
+    from: '      cp_async_wait<0>();\n    }\n    __syncthreads();',
+    to: '      cp_async_wait<0>();\n    }',
+  },
+  {
     name: 'gemm: no barrier before a stage is loaded over',
     ...{ file: 'gemm_core.cuh', unit: 'gemm', kind: 'thread', test: 'gemm' },
     from: '    }\n    __syncthreads();\n  }\n}',

@@ -32,10 +32,11 @@ void test_layouts(const Model& model) {
   for (const auto& [units, threads, tp] : {std::array{1U, 1U, 1U}, {2U, 1U, 2U}, {3U, 2U, 2U}}) {
     GpuRun run(model.spec, model.file, options_of(units, threads, tp, true), kTestSlots);
     const std::vector<float> got = run.logits(model.prompt);
-    const std::string name =
-        model.name + ", " + std::to_string(units) + " units of " + std::to_string(threads) + ", TP " + std::to_string(tp);
+    const std::string name = model.name + ", " + std::to_string(units) + " units of " +
+                             std::to_string(threads) + ", TP " + std::to_string(tp);
     check(run.status().ok(), name + ": " + run.status().message);
-    check(got.size() == model.expected.size() && error_of(got, model.expected) <= kTolerance, name + ": logits");
+    check(got.size() == model.expected.size() && error_of(got, model.expected) <= kTolerance,
+          name + ": logits");
     double us = 0;
     check(run.device().measure_experts(true, 5, &us).ok() && us > 0, name + ": time of experts on the GPU");
     check(run.device().measure_experts(false, 5, &us).ok() && us > 0,
@@ -68,9 +69,10 @@ std::vector<float> mixed_decode(GpuRun& run) {
 /// Graphs change no bit of any logit, whether experts arrive in each layer or stay in their slots.
 void test_graphs(const Model& model) {
   const ModelSpec& spec = model.spec;
-  const auto shared = static_cast<uint64_t>(
-      std::count_if(spec.layers.begin(), spec.layers.end(),
-                    [](const LayerSpec& l) { return l.ffn.is_moe && l.ffn.shared_intermediate_size > 0; }));
+  const auto shared =
+      static_cast<uint64_t>(std::count_if(spec.layers.begin(), spec.layers.end(), [](const LayerSpec& l) {
+        return l.ffn.is_moe && l.ffn.shared_intermediate_size > 0;
+      }));
   for (const bool kept : {false, true}) {
     const std::string name =
         model.name + (kept ? ": graphs, resident experts" : ": graphs, arriving experts");
@@ -157,10 +159,11 @@ void test_faults(const NmGpuBackend* backend, const Model& model, const FaultKin
   backend->inject_fault(NM_GPU_FAULT_NONE, 0);
 }
 
-/// What the arguments ask for. --every: faults at every operation, for `npm run test:gpu-faults`.
+/// What the arguments ask for. --every: faults at every operation, for `npm run test:gpu-faults`. --tiny: the
+/// first model alone, which every device can run.
 struct Wanted {
   std::vector<std::string> names;
-  bool every = false;
+  bool every = false, tiny = false;
   bool operator()(const std::string& name) const {
     return names.empty() || std::find(names.begin(), names.end(), name) != names.end();
   }
@@ -174,6 +177,8 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--every") == 0)
       wanted.every = true;
+    else if (std::strcmp(argv[i], "--tiny") == 0)
+      wanted.tiny = true;
     else
       wanted.names.emplace_back(argv[i]);
   }
@@ -183,25 +188,27 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", opened.message.c_str());
     return 1;
   }
-  const Model models[] = {{"tiny", tiny_spec()}, {"mixed", mixed_spec()}};
-  for (const Model& model : models) {
+  std::vector<std::unique_ptr<Model>> models;
+  models.push_back(std::make_unique<Model>("tiny", tiny_spec()));
+  if (!wanted.tiny) models.push_back(std::make_unique<Model>("mixed", mixed_spec()));
+  for (const auto& model : models) {
     if (wanted("layouts")) {
-      test_layouts(model);
+      test_layouts(*model);
       // Memory that GPU and CPU share, as on a Jetson: transfers hand over pointers.
       setenv("NEARMOE_GPU_UNIFIED", "1", 1);
-      test_layouts(model);
+      test_layouts(*model);
       unsetenv("NEARMOE_GPU_UNIFIED");
     }
-    if (wanted("graphs")) test_graphs(model);
+    if (wanted("graphs")) test_graphs(*model);
   }
-  if (wanted("slots")) test_few_slots(backend, models[0]);
+  if (wanted("slots")) test_few_slots(backend, *models[0]);
   for (const FaultKind& fault : kFaultKinds) {
     if (!wanted(fault.name)) continue;
-    for (const Model& model : models) {
-      const uint64_t stride = wanted.every ? 1 : &model == models ? fault.stride : fault.other_stride;
-      if (stride > 0) test_faults(backend, model, fault, stride, false);
+    for (const auto& model : models) {
+      const uint64_t stride = wanted.every ? 1 : model == models[0] ? fault.stride : fault.other_stride;
+      if (stride > 0) test_faults(backend, *model, fault, stride, false);
       // Kept experts submit the same calls but for the transfers.
-      if (wanted.every) test_faults(backend, model, fault, 1, true);
+      if (wanted.every) test_faults(backend, *model, fault, 1, true);
     }
   }
   std::printf("%s\n", gpu_failures == 0 ? "ok" : "FAILED");

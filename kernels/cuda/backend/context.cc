@@ -250,10 +250,10 @@ NmGpuCode Context::compute_logits(int64_t unsettled) {
   GPU_TRY(matmul({&top, &final_input_, logit_rows_, spec.logits_multiplier, false},
                  {{head, Role::LmHeadBias, logits_, spec.vocab_size}}));
   if (spec.logits_softcap > 0) {
-    GPU_TRY(launched(
-        cuda::soft_cap({logits_, spec.vocab_size, logit_rows_, spec.vocab_size, spec.logits_softcap},
-                       stream_),
-        "soft_cap"));
+    GPU_TRY(
+        launched(cuda::soft_cap({logits_, spec.vocab_size, logit_rows_, spec.vocab_size, spec.logits_softcap},
+                                stream_),
+                 "soft_cap"));
   }
   const size_t bytes = size_t{logit_rows_} * spec.vocab_size * sizeof(float);
   return check(cudaMemcpyAsync(host_logits_, logits_, bytes, cudaMemcpyDeviceToHost, stream_),
