@@ -91,6 +91,9 @@ export type NativeLoadResult = {
   guessWeights?: Float32Array;
   /** [maxLogitRows * vocabSize] */
   logits: Float32Array;
+  /** [maxLogitRows * MAX_CANDIDATES], as far as submitLogits asked for them; never filled by a GPU. */
+  candidateIds: Int32Array;
+  candidateLogits: Float32Array;
   /** [layers][OBSERVATION_HEAD + units] */
   observations: Float64Array;
   /** [threads][timedOps]: microseconds of the last step, as of the last drain. */
@@ -136,7 +139,8 @@ export interface NativeDevice {
   submitAttention(layer: number): number;
   submitExperts(plan: Int32Array): number;
   submitPrefetch(layer: number, expert: number, slot: number): void;
-  submitLogits(): number;
+  /** `candidates`: how many of each row's largest logits are wanted, up to MAX_CANDIDATES. */
+  submitLogits(candidates: number): number;
   /** Blocks until the ticket's work is done, working along. 0 done, 1 aborted. */
   wait(ticket: number): number;
   /** Blocks until everything submitted is done and brings the observations up to date. */

@@ -218,6 +218,9 @@ Napi::Value DeviceObject::finish_load(const Napi::CallbackInfo& info) {
     result.Set("guessWeights", view(env, buffers.guess_weights, guessed, napi_float32_array));
   }
   result.Set("logits", view(env, buffers.logits, d->max_logit_rows() * spec.vocab_size, napi_float32_array));
+  const size_t candidates = size_t{d->max_logit_rows()} * kMaxCandidates;
+  result.Set("candidateIds", view(env, buffers.candidates.ids, candidates, napi_int32_array));
+  result.Set("candidateLogits", view(env, buffers.candidates.values, candidates, napi_float32_array));
   result.Set("observations",
              view(env, d->observations().data(), d->observations().size(), napi_float64_array));
   result.Set("opTimes", view(env, d->op_times().data(), d->op_times().size(), napi_float64_array));
@@ -318,7 +321,9 @@ Napi::Value DeviceObject::submit_logits(const Napi::CallbackInfo& info) {
   ComputeDevice* d = device(info);
   if (d == nullptr) return info.Env().Undefined();
   uint32_t ticket = 0;
-  args::throw_if_error(info.Env(), d->submit_logits(&ticket));
+  const uint32_t candidates = args::integer(info.Env(), info[0], "candidates", 0, kMaxCandidates);
+  if (!info.Env().IsExceptionPending())
+    args::throw_if_error(info.Env(), d->submit_logits(candidates, &ticket));
   return Napi::Number::New(info.Env(), ticket);
 }
 

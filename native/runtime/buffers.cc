@@ -23,6 +23,10 @@ class Layout {
       take(input.prepared[index], tokens * input.stride[index]);
     }
   }
+  void take_candidates(Candidates& candidates, size_t rows) {
+    take(candidates.ids, rows * kMaxCandidates);
+    take(candidates.values, rows * kMaxCandidates);
+  }
   size_t total() const { return total_; }
 
  private:
@@ -89,6 +93,8 @@ Status Buffers::allocate(const ModelSpec& spec, const Topology& topology, uint32
   guessed_tokens = topology.gpu_lane && lookahead ? std::min(tokens, kGuessedTokens) : 0;
   const size_t hidden_size = spec.hidden_size;
   const size_t pairs = size_t{tokens} * spec.max_top_k();
+  norm_sums.resize(topology.dense_ranks);
+  rank_candidates.resize(topology.dense_ranks);
   attention_partials.resize(topology.dense_ranks);
   ffn_partials.resize(topology.dense_ranks);
   const bool branches = spec.has_branch_norms();
@@ -106,6 +112,7 @@ Status Buffers::allocate(const ModelSpec& spec, const Topology& topology, uint32
     layout.take(query, size_t{tokens} * spec.max_q_size());
     layout.take(attention, size_t{tokens} * spec.max_out_size());
     layout.take(query_latents, size_t{tokens} * largest_stride(max_latent(spec).query_rank));
+    for (float*& sums : norm_sums) layout.take(sums, size_t{tokens} * 2);
     for (float*& partial : attention_partials) layout.take(partial, tokens * hidden_size);
     for (float*& partial : ffn_partials) layout.take(partial, tokens * hidden_size);
     for (float*& partial : expert_partials) layout.take(partial, tokens * hidden_size);
@@ -119,6 +126,8 @@ Status Buffers::allocate(const ModelSpec& spec, const Topology& topology, uint32
     }
     layout.take(logits, size_t{max_logit_rows} * spec.vocab_size);
     layout.take_input(final_input, max_logit_rows, hidden_size);
+    layout.take_candidates(candidates, max_logit_rows);
+    for (Candidates& part : rank_candidates) layout.take_candidates(part, max_logit_rows);
     for (RankScratch& scratch : unit_scratch) take_scratch(layout, scratch, spec, tokens);
     for (RankScratch& scratch : dense_scratch) take_scratch(layout, scratch, spec, tokens);
   };

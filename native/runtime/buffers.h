@@ -9,6 +9,7 @@
 #include "expert_groups.h"
 #include "op_times.h"
 #include "status.h"
+#include "top_candidates.h"
 #include "weights.h"
 
 namespace nearmoe {
@@ -76,6 +77,7 @@ struct Buffers {
   float* query = nullptr;                  ///< [T][max q size], normalised and rotated
   std::byte* query_latents = nullptr;      ///< prepared compressed queries, [T]
   float* attention = nullptr;              ///< [T][max out size]
+  std::vector<float*> norm_sums;           ///< per dense rank [T][2]: squares of its rows of q and of k, added
   std::vector<float*> attention_partials;  ///< per dense rank [T][H]
   std::vector<float*> ffn_partials;        ///< per dense rank [T][H]
   std::vector<float*> expert_partials;     ///< the experts' alone, where branches have norms of their own
@@ -88,6 +90,8 @@ struct Buffers {
   float* guess_weights = nullptr;          ///< [guessed_tokens * K]
   float* logits = nullptr;                 ///< [rows][V]
   LayerInput final_input;                  ///< [rows]
+  Candidates candidates;                   ///< [rows], where they were asked for
+  std::vector<Candidates> rank_candidates; ///< per dense rank [rows]: of its part of the vocabulary
   std::vector<RankScratch> unit_scratch;   ///< per unit rank
   std::vector<RankScratch> dense_scratch;  ///< per dense rank; the unit ranks' where there is no GPU lane
   ExpertGroups groups;                     ///< of the layer under way; GPU lane only

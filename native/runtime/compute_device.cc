@@ -38,10 +38,11 @@ Status ComputeDevice::start() {
   const bool host_lane = topology.gpu_lane && options_.gpu_backend.empty();
   const uint32_t threads = topology.unit_ranks() + (host_lane ? topology.dense_ranks + 1 : 0);
   const bool enough_cores = threads <= cpu.allowed_cpus.size();
-  // Some 50 to 100 us of pause instructions: longer than the skew of a decode barrier, far shorter than a
-  // time slice, so that on busy cores a spinning thread soon makes room for the one it waits for.
-  constexpr uint32_t kSpins = 1500;
-  spins_ = enough_cores ? kSpins : 0;
+  // Longer than the skew of a decode barrier and than what the engine does between two steps: waking a
+  // sleeping thread can take as long, on a virtual machine longer. Far shorter than a time slice, so that on
+  // busy cores a spinning thread makes room for the one it waits for.
+  constexpr double kSpinUs = 500;
+  spins_ = enough_cores ? spins_in(kSpinUs) : 0;
   const bool pin = options_.pin_threads && enough_cores;
   std::vector<int> nodes;
   for (uint32_t unit = 0; unit < topology.units; ++unit) {

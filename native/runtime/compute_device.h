@@ -83,7 +83,9 @@ class ComputeDevice {
   /// plan: [layer, count] then per expert, ascending: expert, place (-1 GPU), slot, transfer.
   virtual Status submit_experts(const int32_t* plan, size_t size, uint32_t* ticket);
   virtual Status submit_prefetch(uint32_t layer, uint32_t expert, uint32_t slot);
-  virtual Status submit_logits(uint32_t* ticket);
+  /// `candidates`: how many of each row's largest logits are wanted in buffers().candidates, up to
+  /// kMaxCandidates; a GPU gives none.
+  virtual Status submit_logits(uint32_t candidates, uint32_t* ticket);
   /// Works along until the ticket's job is done. *aborted: a cancel flag ended the step.
   virtual Status wait(uint32_t ticket, bool* aborted);
   /// Waits for everything submitted and brings observations up to date.

@@ -105,10 +105,12 @@ Status ComputeDevice::submit_attention(uint32_t layer, uint32_t* ticket) {
   return {};
 }
 
-Status ComputeDevice::submit_logits(uint32_t* ticket) {
+Status ComputeDevice::submit_logits(uint32_t candidates, uint32_t* ticket) {
   if (Status s = check_loaded(options_.topology.gpu_lane); !s.ok()) return s;
   if (step_.tokens == 0) return bad("no step begun");
-  *ticket = submit_dense(TraceEvent::Kind::Logits, -1, [this](uint32_t rank) { forward_->run_logits(rank); });
+  if (candidates > kMaxCandidates) return bad("more candidates than a row has room for");
+  *ticket = submit_dense(TraceEvent::Kind::Logits, -1,
+                         [this, candidates](uint32_t rank) { forward_->run_logits(rank, candidates); });
   return {};
 }
 

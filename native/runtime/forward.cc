@@ -272,11 +272,10 @@ void Forward::run_attention_and_router(uint32_t rank, uint32_t layer) {
   guess_next(rank, layer);
 }
 
-void Forward::run_logits(uint32_t rank) {
+void Forward::run_logits(uint32_t rank, uint32_t candidates) {
   const auto rows = static_cast<uint32_t>(step_->logit_tokens.size());
   // Without a GPU lane this was queued behind the layers before anyone knew how they would end.
   if (rows == 0 || aborted()) return;
-  const SlicedMatrix& head = spec_.tied_embeddings ? weights_.embedding : weights_.lm_head;
   const auto layers = static_cast<uint32_t>(spec_.layers.size());
   const LayerInput& input = buffers_.final_input;
   const Range mine = split(rows, topology_.dense_ranks, 1)[rank];
@@ -289,23 +288,48 @@ void Forward::run_logits(uint32_t rank) {
     normalise(hidden, weights_.final_norm, weights_.final_norm_bias,
               input.normed + size_t{i} * spec_.hidden_size);
   }
-  prepare_rows(input, formats_of(head), mine);
+  prepare_rows(input, formats_of(lm_head()), mine);
   clock.lap(TimedOp::Input);
   meet(rank);
+  project_logits(rank, rows);
+  if (candidates > 0) choose_candidates(rank, rows, candidates);
+  clock.lap(TimedOp::LmHead);
+}
+
+void Forward::project_logits(uint32_t rank, uint32_t rows) {
+  const SlicedMatrix& head = lm_head();
   const PackedMatrix& slice = head.slices[rank];
   if (slice.rows == 0) return;
+  const LayerInput& input = buffers_.final_input;
   const auto format = static_cast<size_t>(traits(slice.dtype).activation);
   float* logits = buffers_.logits + head.ranges[rank].begin;
   ops_.matmul(slice, {input.prepared[format], input.stride[format], nullptr, rows}, logits, spec_.vocab_size);
   for (uint32_t i = 0; i < rows; ++i) {
     float* row = logits + size_t{i} * spec_.vocab_size;
-    for (uint32_t n = 0; n < slice.rows; ++n) {
-      if (spec_.lm_head_bias) row[n] += weights_.lm_head_bias[head.ranges[rank].begin + n];
-      row[n] *= spec_.logits_multiplier;
+    if (spec_.lm_head_bias) ops_.add(weights_.lm_head_bias.data() + head.ranges[rank].begin, row, slice.rows);
+    if (spec_.logits_multiplier != 1) {
+      for (uint32_t n = 0; n < slice.rows; ++n) row[n] *= spec_.logits_multiplier;
     }
     if (spec_.logits_softcap > 0) cap_logits(row, slice.rows, spec_.logits_softcap);
   }
-  clock.lap(TimedOp::LmHead);
+}
+
+void Forward::choose_candidates(uint32_t rank, uint32_t rows, uint32_t count) {
+  const std::vector<Range>& ranges = lm_head().ranges;
+  for (uint32_t i = 0; i < rows; ++i) {
+    select_candidates(buffers_.logits + size_t{i} * spec_.vocab_size + ranges[rank].begin,
+                      ranges[rank].size(), ranges[rank].begin, count, buffers_.rank_candidates[rank].row(i));
+  }
+  // acq_rel: whoever comes last sees what all others chose, and merges it.
+  if (chosen_.fetch_add(1, std::memory_order_acq_rel) + 1 < topology_.dense_ranks) return;
+  chosen_.store(0, std::memory_order_relaxed);
+  std::vector<uint32_t> held;
+  for (const Range& range : ranges) held.push_back(std::min(range.size(), count));
+  std::vector<Candidates> parts(ranges.size());
+  for (uint32_t i = 0; i < rows; ++i) {
+    for (size_t r = 0; r < parts.size(); ++r) parts[r] = buffers_.rank_candidates[r].row(i);
+    merge_candidates(parts, held.data(), count, buffers_.candidates.row(i));
+  }
 }
 
 }  // namespace nearmoe

@@ -65,8 +65,9 @@ class Forward {
   /// A GPU's units: the sum of a unit rank's slices of `tasks`, weighted by the router, in partial [T][H].
   void run_unit_partial(uint32_t unit_rank, uint32_t layer, const std::vector<ExpertTask>& tasks,
                         float* partial);
-  /// Final norm and lm_head of the rows that need logits.
-  void run_logits(uint32_t rank);
+  /// Final norm and lm_head of the rows that need logits; with `candidates` > 0 (up to kMaxCandidates) also
+  /// so many of each row's largest.
+  void run_logits(uint32_t rank, uint32_t candidates);
 
   /// Experts' time of one layer per unit rank, microseconds (no GPU lane).
   const std::vector<double>& ffn_us() const { return ffn_us_; }
@@ -128,6 +129,7 @@ class Forward {
                    bool next_follows);
   void store_key_value(uint32_t layer, const StepSequence& sequence, uint32_t kv_head, RankScratch& scratch);
   void ready_query(uint32_t layer, const StepSequence& sequence, uint32_t kv_head, RankScratch& scratch);
+  void add_squares(uint32_t rank, uint32_t layer);
   void full_norms(const AttentionSpec& spec, RankScratch& scratch) const;
   /// One head of a q or k projection through the spec's norm; `inverse` is 1 / rms of the whole row
   /// (QkNorm::Full).
@@ -173,6 +175,12 @@ class Forward {
   void add_bias(const float* bias, float* rows, uint32_t count, uint32_t n) const;
   void ffn_tile(const FfnSlice& slice, Activation activation, const LayerInput& input, const uint32_t* tokens,
                 uint32_t first, uint32_t count, RankScratch& scratch, const float* input_scales = nullptr);
+  const SlicedMatrix& lm_head() const {
+    return spec_.tied_embeddings ? weights_.embedding : weights_.lm_head;
+  }
+  /// This rank's part of the vocabulary for all rows.
+  void project_logits(uint32_t rank, uint32_t rows);
+  void choose_candidates(uint32_t rank, uint32_t rows, uint32_t count);
   void contribute(uint32_t layer, uint32_t expert, uint32_t slice, const FfnSlice& matrices,
                   RankScratch& scratch);
 
@@ -189,6 +197,7 @@ class Forward {
   Barrier barrier_;
   const Step* step_ = nullptr;
   std::atomic<bool> aborted_{false};
+  std::atomic<uint32_t> chosen_{0};       // dense ranks whose candidates are there
   std::vector<double> ffn_us_;            // [layer][rank]
   std::vector<uint32_t> input_formats_;   // [layer][part]: bit per ActFormat that consumers want
   std::vector<uint32_t> expert_formats_;  // [layer]: the same of the experts alone

@@ -19,7 +19,7 @@ void project(const OpTable& ops, const SlicedMatrix& matrix, uint32_t rank, cons
 }
 
 /// Sum of squares with 16 running sums, so that the compiler can keep them in a vector.
-float mean_square(const float* x, uint32_t n) {
+float sum_of_squares(const float* x, uint32_t n) {
   float sums[16] = {};
   uint32_t i = 0;
   for (; i + 16 <= n; i += 16) {
@@ -28,7 +28,7 @@ float mean_square(const float* x, uint32_t n) {
   float sum = 0;
   for (; i < n; ++i) sum += x[i] * x[i];
   for (const float part : sums) sum += part;
-  return sum / static_cast<float>(n);
+  return sum;
 }
 
 /// Keeps the softmax of long sequences sharp (Nakanishi 2025, arXiv 2501.19399, as Llama 4 has it).
@@ -48,16 +48,13 @@ void Forward::attention_part(uint32_t rank, uint32_t layer) {
   if (spec_.layers[layer].recurrent.present()) return recurrent_part(rank, layer);
   if (spec_.layers[layer].attention.is_latent) return latent_attention_part(rank, layer);
   prepare_input(rank, layer, Part::Attention);
-  OpClock& clock = dense_scratch(rank).clock;
-  project_qkv(rank, layer);
-  clock.lap(TimedOp::Qkv);
   const bool aligned = store_.heads_aligned(layer);
-  // A norm over the whole projection needs every rank's rows; so do heads that straddle ranks.
-  if (!aligned || spec_.layers[layer].attention.qk_norm == QkNorm::Full) meet(rank);
+  project_qkv(rank, layer);
+  if (!aligned) meet(rank);
   attend(rank, layer);
   if (!aligned) meet(rank);
   project_output(rank, layer);
-  clock.lap(TimedOp::Output);
+  dense_scratch(rank).clock.lap(TimedOp::Output);
 }
 
 void Forward::project_qkv(uint32_t rank, uint32_t layer) {
@@ -66,24 +63,51 @@ void Forward::project_qkv(uint32_t rank, uint32_t layer) {
   const LayerInput& input = input_of(rank);
   const size_t ld = spec.qkv_size();
   float* qkv = buffers_.qkv;
+  OpClock& clock = dense_scratch(rank).clock;
   project(ops_, weights.query, rank, input, step_->tokens, weights.query_bias, qkv, ld);
   project(ops_, weights.key, rank, input, step_->tokens, weights.key_bias, qkv + spec.q_size(), ld);
+  // A norm over the whole projection needs every rank's sum of squares. They are handed over while each rank
+  // computes its values, so that hardly anyone waits.
+  const bool full = spec.qk_norm == QkNorm::Full;
+  if (full) add_squares(rank, layer);
+  const uint32_t phase = full ? barrier_.arrive() : 0;
   if (!spec.keys_as_values) {
     project(ops_, weights.value, rank, input, step_->tokens, weights.value_bias, qkv + spec.value_offset(),
             ld);
   }
   if (spec.output_gate)
     nearmoe::project(ops_, weights.output_gate, rank, input, step_->tokens, qkv + spec.gate_offset(), ld);
+  clock.lap(TimedOp::Qkv);
+  if (!full) return;
+  barrier_.wait(phase);
+  clock.lap(TimedOp::Barrier);
 }
 
-/// 1 / rms of every token's whole q and k projection; each rank computes them for itself, which is cheaper
-/// than a barrier.
-void Forward::full_norms(const AttentionSpec& spec, RankScratch& scratch) const {
+void Forward::add_squares(uint32_t rank, uint32_t layer) {
+  const AttentionSpec& spec = spec_.layers[layer].attention;
+  const Range query = weights_.layers[layer].query.ranges[rank],
+              key = weights_.layers[layer].key.ranges[rank];
+  float* sums = buffers_.norm_sums[rank];
   for (uint32_t t = 0; t < step_->tokens; ++t) {
     const float* row = buffers_.qkv + size_t{t} * spec.qkv_size();
-    scratch.query_inverse[t] = 1.0F / std::sqrt(mean_square(row, spec.q_size()) + spec_.norm_eps);
-    scratch.key_inverse[t] =
-        1.0F / std::sqrt(mean_square(row + spec.q_size(), spec.kv_size()) + spec_.norm_eps);
+    sums[2 * t] = sum_of_squares(row + query.begin, query.size());
+    sums[2 * t + 1] = sum_of_squares(row + spec.q_size() + key.begin, key.size());
+  }
+}
+
+/// 1 / rms of every token's whole q and k projection, from the ranks' sums in rank order.
+void Forward::full_norms(const AttentionSpec& spec, RankScratch& scratch) const {
+  const auto inverse = [this](float sum, uint32_t n) {
+    return 1.0F / std::sqrt(sum / static_cast<float>(n) + spec_.norm_eps);
+  };
+  for (uint32_t t = 0; t < step_->tokens; ++t) {
+    float query = 0, key = 0;
+    for (const float* sums : buffers_.norm_sums) {
+      query += sums[2 * t];
+      key += sums[2 * t + 1];
+    }
+    scratch.query_inverse[t] = inverse(query, spec.q_size());
+    scratch.key_inverse[t] = inverse(key, spec.kv_size());
   }
 }
 

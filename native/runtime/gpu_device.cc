@@ -70,7 +70,7 @@ Status GpuDevice::submit_attention(uint32_t layer, uint32_t* ticket) {
   return {};
 }
 
-Status GpuDevice::submit_logits(uint32_t* ticket) {
+Status GpuDevice::submit_logits(uint32_t /*candidates*/, uint32_t* ticket) {
   if (Status s = check_loaded(true); !s.ok()) return s;
   if (step_.tokens == 0) return bad("no step begun");
   if (Status s = finish_units(); !s.ok()) return s;

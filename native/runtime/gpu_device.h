@@ -31,7 +31,7 @@ class GpuDevice final : public ComputeDevice {
   Status submit_attention(uint32_t layer, uint32_t* ticket) override;
   Status submit_experts(const int32_t* plan, size_t size, uint32_t* ticket) override;
   Status submit_prefetch(uint32_t layer, uint32_t expert, uint32_t slot) override;
-  Status submit_logits(uint32_t* ticket) override;
+  Status submit_logits(uint32_t candidates, uint32_t* ticket) override;
   Status wait(uint32_t ticket, bool* aborted) override;
   void drain() override;
 

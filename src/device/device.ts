@@ -126,6 +126,27 @@ export type DeviceTraceEvent = {
 /** Result of a blocking call: 'aborted' where a cancel flag of the step was set; the step then has no effect. */
 export type StepStatus = 'done' | 'aborted';
 
+/** Most candidates of a row. */
+export const MAX_CANDIDATES = 64;
+
+/** The `count` largest logits of each row, in falling order, of equal ones the lowest id first. */
+export type CandidateRows = {
+  count: number;
+  /** [rows * MAX_CANDIDATES], row r's from r * MAX_CANDIDATES on. */
+  ids: Int32Array;
+  logits: Float32Array;
+};
+
+/** Rows in order of the sequences' logitRows; valid until the next step. */
+export type LogitsResult = {
+  status: StepStatus;
+  rows: number;
+  /** [rows * vocabSize] */
+  logits: Float32Array;
+  /** Left out where none were asked for, and by devices that find none. */
+  candidates?: CandidateRows;
+};
+
 export interface Device {
   readonly info: DeviceInfo;
   /** Monotonic clock of the device in microseconds (virtual in simulation). */
@@ -149,8 +170,8 @@ export interface Device {
   submitPrefetch(layer: number, expert: number, slot: number): void;
   /** Slots whose transfer has completed since the last call. */
   completedTransfers(): readonly number[];
-  /** Final norm and lm_head; waits. Rows in order of the sequences' logitRows: [rows * vocabSize]. */
-  runLogits(): { status: StepStatus; rows: number; logits: Float32Array };
+  /** Final norm and lm_head; waits. `candidates`: how many of each row's largest are wanted, up to MAX_CANDIDATES. */
+  runLogits(candidates: number): LogitsResult;
   /** Observations of the MoE layers of the last completed step. */
   observations(): readonly LayerObservation[];
   /** [TIMED_OPS] time of the last completed step by op, mean of the compute threads; zeros in simulation. */

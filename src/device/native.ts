@@ -22,6 +22,7 @@ import {
   type LayerGuess,
   type LayerObservation,
   type LayerRouting,
+  type LogitsResult,
   type StepBatch,
   type StepStatus,
   TIMED_OPS,
@@ -215,10 +216,15 @@ class HostDevice implements LoadableDevice {
     };
   }
 
-  runLogits(): { status: StepStatus; rows: number; logits: Float32Array } {
-    const status = this.#run((native) => native.submitLogits());
+  runLogits(candidates: number): LogitsResult {
+    const status = this.#run((native) => native.submitLogits(candidates));
     const rows = this.#logitRows;
-    return { status, rows, logits: this.#loaded().logits.subarray(0, rows * this.#spec.vocabSize) };
+    const { vocabSize } = this.#spec;
+    const { logits, candidateIds: ids, candidateLogits } = this.#loaded();
+    const result = { status, rows, logits: logits.subarray(0, rows * vocabSize) };
+    if (candidates === 0 || !this.#findsCandidates) return result;
+    const count = Math.min(candidates, vocabSize);
+    return { ...result, candidates: { count, ids, logits: candidateLogits } };
   }
 
   observations(): readonly LayerObservation[] {
@@ -272,6 +278,11 @@ class HostDevice implements LoadableDevice {
     this.#native?.dispose();
     this.#native = undefined;
     this.#views = undefined;
+  }
+
+  /** A GPU's kernels look for none. */
+  get #findsCandidates(): boolean {
+    return this.#options.gpu === 'off' || this.#options.gpu === 'host';
   }
 
   #run(submit: (native: NativeDevice) => number): StepStatus {

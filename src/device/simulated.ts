@@ -13,6 +13,7 @@ import {
   type LayerGuess,
   type LayerObservation,
   type LayerRouting,
+  type LogitsResult,
   type StepBatch,
   type StepStatus,
   TIMED_OPS,
@@ -175,7 +176,7 @@ export class SimulatedDevice implements Device {
     return this.completed.splice(0);
   }
 
-  runLogits(): { status: StepStatus; rows: number; logits: Float32Array } {
+  runLogits(): LogitsResult {
     const rows = this.batch.sequences.reduce((sum, { logitRows }) => sum + logitRows, 0);
     const startUs = Math.max(this.clockUs, this.readyUs);
     const endUs = startUs + this.times.logitsUs(rows);

@@ -10,6 +10,7 @@ import type { ResponseFormat } from '../grammar/response-format.js';
 import type { DecodeStreamOptions } from '../model/decode-stream.js';
 import type { RequestOptions } from '../options.js';
 import { Batcher, type BatchLimits, type StepEntry } from './batcher.js';
+import { candidatesOfRow } from './candidates.js';
 import type { Forward, StepOutput } from './forward.js';
 import { KV_BLOCK_TOKENS, KvBlocks } from './kv-blocks.js';
 import { type StepPart, UNREAD_PARTS } from './messages.js';
@@ -176,7 +177,8 @@ export class Engine {
       request.score(rows);
       if (sequence.pending > 0) return;
       try {
-        request.accept(rows.subarray(rows.length - vocabSize), device.nowUs());
+        const top = sequence.candidates > 0 ? candidatesOfRow(output.candidates, row - 1) : undefined;
+        request.accept(rows.subarray(rows.length - vocabSize), device.nowUs(), top);
       } catch (error) {
         // The others of the step go on.
         this.#failOne(request, error);

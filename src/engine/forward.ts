@@ -2,7 +2,7 @@
  * One step through the model: hands the batch to the device, and where there is a GPU lane, plans each MoE layer as
  * soon as its routing is known. Called by engine.ts; the only file that drives a Device. Does not choose tokens.
  */
-import type { Device, StepSequence, StepStatus } from '../device/device.js';
+import type { CandidateRows, Device, LogitsResult, StepSequence, StepStatus } from '../device/device.js';
 import type { ModelSpec } from '../model/model-spec.js';
 import type { Rope } from '../model/rope.js';
 import { createLayerWork, groupRouting } from '../schedule/plan.js';
@@ -14,6 +14,7 @@ export type StepOutput = {
   status: StepStatus;
   /** [rows * vocabSize], the rows that each entry's sequence needs, in order; valid until the next step. */
   logits: Float32Array;
+  candidates: CandidateRows | undefined;
   rows: number;
   costs: StepCosts;
 };
@@ -46,9 +47,9 @@ export class Forward {
     device.beginStep({ sequences: entries.map((entry) => this.#part(entry)) });
     let status: StepStatus = this.planner ? this.#runPlanned(this.planner, costs) : 'done';
     if (!this.planner) device.submitLayers(0, this.#layerCount);
-    let output: { rows: number; logits: Float32Array } = { rows: 0, logits: new Float32Array(0) };
+    let output: Omit<LogitsResult, 'status'> = { rows: 0, logits: new Float32Array(0) };
     if (status === 'done') {
-      const result = device.runLogits();
+      const result = device.runLogits(Math.max(...entries.map(({ sequence }) => sequence.candidates)));
       status = result.status;
       output = result;
     }
@@ -61,7 +62,8 @@ export class Forward {
     else if (status === 'done') this.#countExperts(costs);
     costs.steps = 1;
     costs.stepUs = device.nowUs() - startUs;
-    return { status, logits: output.logits, rows: output.rows, costs };
+    const { rows, logits, candidates } = output;
+    return { status, rows, logits, candidates, costs };
   }
 
   #runPlanned(planner: Planner, costs: StepCosts): StepStatus {

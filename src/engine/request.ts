@@ -7,6 +7,7 @@ import type { Constraint } from '../grammar/constraint.js';
 import type { GenerateProgress } from '../options.js';
 import type { TraceSpan } from '../trace/chrome.js';
 import { addCosts, deviceStats, noCosts, type StepCosts, timings } from './accounting.js';
+import { type Candidates, candidatesWanted } from './candidates.js';
 import { LogprobRecorder } from './logprob-recorder.js';
 import type { FinishReason, GenerateResult, TokenLogprob } from './result.js';
 import type { RoutingRecorder } from './routing-recorder.js';
@@ -77,6 +78,10 @@ export class Request {
       this.#logprobs = new LogprobRecorder(parts.params.logprobs, parts.tokenBytes);
     if (parts.params.promptLogprobs >= 0)
       this.#promptLogprobs = new LogprobRecorder(parts.params.promptLogprobs, parts.tokenBytes);
+    // Whoever looks at whole rows anyway samples from them too.
+    const { logprobs, promptLogprobs, captureLogits, sampling } = parts.params;
+    const reads = logprobs >= 0 || promptLogprobs >= 0 || captureLogits || parts.constraint !== undefined;
+    parts.sequence.candidates = reads ? 0 : candidatesWanted(sampling);
     if (parts.params.stop.length > 0) this.#stops = new StopStrings(parts.params.stop);
   }
 
@@ -108,12 +113,12 @@ export class Request {
 
   /**
    * Takes the logits behind the last token [vocabSize], chooses the next token, decides whether it is the last.
-   * Throws PromptError where the response format leaves no token.
+   * `candidates`: its largest, where the sequence asked for them. Throws PromptError where the response format leaves no token.
    */
-  accept(logits: Float32Array, nowUs: number): void {
+  accept(logits: Float32Array, nowUs: number, candidates?: Candidates): void {
     const { params, sequence } = this;
     const { constraint } = this.#parts;
-    const tokenId = this.#sampler.sample(logits, constraint?.mask());
+    const tokenId = this.#sampler.sample(logits, constraint?.mask(), candidates);
     if (params.captureLogits) this.#logits.push(logits.slice());
     this.#logprobs?.add(logits, tokenId);
     sequence.append(tokenId);

@@ -4,21 +4,12 @@
  * a heap. Called by the engine for each row of a step. The same seed and logits give the same tokens everywhere.
  */
 import { randomBytes } from 'node:crypto';
+import { type Candidates, type ChoiceParams, certainCut, cut, draw, sumOfCandidates } from './candidates.js';
 import { LogitMask } from './logit-mask.js';
 import { Penalties, type PenaltyParams } from './penalties.js';
 import { TopSelection } from './top-selection.js';
 
-export type SamplingParams = PenaltyParams & {
-  /** 0 is greedy. */
-  temperature: number;
-  /** 0 = all. */
-  topK: number;
-  /** 1 = all. */
-  topP: number;
-  /** 0 = all. */
-  minP: number;
-  seed: number;
-};
+export type SamplingParams = PenaltyParams & ChoiceParams & { seed: number };
 
 /** A seed for a caller who gave none; fits an integer option. */
 export function randomSeed(): number {
@@ -45,21 +36,24 @@ export class Sampler {
 
   /**
    * The next token for `logits` [vocabSize], which stay as they are. Equal logits: the lowest id wins. Only tokens
-   * whose bit is set in `allowed` are chosen, where it is given.
+   * whose bit is set in `allowed` are chosen, where it is given. `candidates`: the largest logits, where no penalty
+   * applies and all tokens are allowed; the choice is the same with or without them.
    */
-  sample(logits: Float32Array, allowed?: Uint32Array): number {
+  sample(logits: Float32Array, allowed?: Uint32Array, candidates?: Candidates): number {
+    const chosen = candidates && this.#sampleCandidates(candidates, logits.length);
+    if (chosen !== undefined) return chosen;
     const penalised = this.#penalties.apply(logits);
     const row = allowed === undefined ? penalised : this.#mask.apply(penalised, allowed);
     const { temperature, topK, topP, minP } = this.params;
     if (temperature === 0 || topK === 1) return argmax(row);
     if (topK > 0 && topK < row.length) {
       this.#top.select(row, topK);
-      return this.#draw(row, this.#top.count, sumOfWeights(row, this.#top, temperature));
+      return this.#draw(sumOfCandidates(this.#top, this.#top.count, temperature));
     }
     if (topP < 1) return this.#sampleTopP(row);
     if (minP > 0) {
       this.#top.selectAbove(row, largest(row) + temperature * Math.log(minP));
-      return this.#draw(row, this.#top.count, sumOfWeights(row, this.#top, temperature));
+      return this.#draw(sumOfCandidates(this.#top, this.#top.count, temperature));
     }
     return this.#sampleAll(row);
   }
@@ -67,45 +61,33 @@ export class Sampler {
   /** top-p over the whole vocabulary: widens the selection until it reaches the probability. */
   #sampleTopP(row: Float32Array): number {
     const { temperature, topP } = this.params;
-    const total = sumOfWeights(row, undefined, temperature);
+    const total = sumOfWeights(row, temperature);
     for (let count = 64; ; count *= 8) {
       this.#top.select(row, count);
-      const reached = sumOfWeights(row, this.#top, temperature);
+      const reached = sumOfCandidates(this.#top, this.#top.count, temperature);
       if (reached >= topP * total || this.#top.count === row.length) break;
     }
-    return this.#draw(row, this.#top.count, total);
+    return this.#draw(total);
   }
 
-  /**
-   * One draw from the first `count` selected candidates, likeliest first, whose weights are shares of `total`;
-   * candidates beyond topP of the total or below minP of the likeliest are left out.
-   */
-  #draw(row: Float32Array, count: number, total: number): number {
-    const { temperature, topP, minP } = this.params;
-    const ids = this.#top.ids;
-    const best = row[ids[0] ?? 0] ?? 0;
-    let kept = 0;
-    let mass = 0;
-    while (kept < count) {
-      const weight = Math.exp(((row[ids[kept] ?? 0] ?? 0) - best) / temperature);
-      // The token that crosses topP still belongs to it; the likeliest one always stays.
-      if (kept > 0 && ((topP < 1 && mass >= topP * total) || weight < minP)) break;
-      mass += weight;
-      kept++;
-    }
-    let left = this.#random() * mass;
-    for (let i = 0; i < kept; i++) {
-      const id = ids[i] ?? 0;
-      left -= Math.exp(((row[id] ?? 0) - best) / temperature);
-      if (left < 0) return id;
-    }
-    return ids[kept - 1] ?? 0;
+  /** One draw from the selection, whose weights are shares of `total`. */
+  #draw(total: number): number {
+    const { kept, mass } = cut(this.#top, this.#top.count, total, this.params);
+    return draw(this.#top, kept, mass, this.params.temperature, this.#random());
+  }
+
+  /** As from the whole row; undefined where the candidates do not decide. */
+  #sampleCandidates(candidates: Candidates, vocabSize: number): number | undefined {
+    const { temperature, topK } = this.params;
+    if (temperature === 0 || topK === 1) return candidates.ids[0];
+    const certain = certainCut(candidates, vocabSize, this.params);
+    return certain && draw(candidates, certain.kept, certain.mass, temperature, this.#random());
   }
 
   #sampleAll(row: Float32Array): number {
     const { temperature } = this.params;
     const best = largest(row);
-    let left = this.#random() * sumOfWeights(row, undefined, temperature);
+    let left = this.#random() * sumOfWeights(row, temperature);
     let last = 0;
     for (let id = 0; id < row.length; id++) {
       const weight = Math.exp(((row[id] ?? 0) - best) / temperature);
@@ -120,7 +102,7 @@ export class Sampler {
 /** Log-probability of a token and the `count` likeliest ones under softmax(logits). */
 export function logprobsOf(logits: Float32Array, tokenId: number, count: number) {
   const best = largest(logits);
-  const logTotal = Math.log(sumOfWeights(logits, undefined, 1)) + best;
+  const logTotal = Math.log(sumOfWeights(logits, 1)) + best;
   const top = new TopSelection();
   top.select(logits, count);
   const logprob = (id: number) => (logits[id] ?? -Infinity) - logTotal;
@@ -148,15 +130,11 @@ function argmax(row: Float32Array): number {
   return best;
 }
 
-/** Sum of exp((logit - largest) / temperature) over the selection, or over the whole row. */
-function sumOfWeights(row: Float32Array, top: TopSelection | undefined, temperature: number): number {
-  const best = top === undefined ? largest(row) : (row[top.ids[0] ?? 0] ?? 0);
-  const count = top === undefined ? row.length : top.count;
+/** Sum of exp((logit - largest) / temperature) over the row. */
+function sumOfWeights(row: Float32Array, temperature: number): number {
+  const best = largest(row);
   let sum = 0;
-  for (let i = 0; i < count; i++) {
-    const id = top === undefined ? i : (top.ids[i] ?? 0);
-    sum += Math.exp(((row[id] ?? 0) - best) / temperature);
-  }
+  for (let id = 0; id < row.length; id++) sum += Math.exp(((row[id] ?? 0) - best) / temperature);
   return sum;
 }
 

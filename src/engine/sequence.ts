@@ -23,6 +23,8 @@ export class Sequence {
   reusesBlocks = true;
   /** Prompt tokens whose logits were taken; Infinity where nobody asks for them. */
   scored = Infinity;
+  /** How many of the largest logits decide the next token; 0: it takes all of them. */
+  candidates = 0;
   /** Set while the reader lags: the sequence keeps its blocks and takes no part in steps. */
   paused = false;
   #tokens: Int32Array;

@@ -5,6 +5,8 @@
 export class TopSelection {
   /** Ids of the selected values, largest first; the first `count` are valid. */
   ids = new Int32Array(64);
+  /** Their values. */
+  logits = new Float32Array(64);
   count = 0;
 
   /** Selects the `count` largest values, or all where the row is shorter. */
@@ -49,6 +51,8 @@ export class TopSelection {
       this.ids[end] = worst;
       this.#sink(row, 0, end);
     }
+    if (this.logits.length < this.ids.length) this.logits = new Float32Array(this.ids.length);
+    for (let i = 0; i < this.count; i++) this.logits[i] = row[this.ids[i] ?? 0] ?? 0;
   }
 
   /** Moves the entry at `at` down until no child is worse. */

@@ -217,6 +217,33 @@ describe('generate', () => {
     expect(two.routing).toMatchObject({ tokens: prompt.inputIds.length + 15, topK: 3, layers: [0, 2] });
   });
 
+  it.each([
+    { gpu: 'off', units: 3 },
+    { gpu: 'host', units: 2 },
+  ] as const)('samples from candidates what it samples from whole rows ($gpu)', async (device) => {
+    const model = await load('qwen3_moe', device);
+    const { inputIds } = first('qwen3_moe');
+    const settings = [
+      { temperature: 0 },
+      { temperature: 0.7, topK: 20, topP: 0.8 },
+      { temperature: 0.05, topP: 0.9 },
+      { temperature: 0.05, minP: 0.1 },
+      { temperature: 1 },
+    ];
+    // Asking for log-probabilities makes the engine read the rows.
+    const tokens = async (extra: { logprobs?: number }) =>
+      (
+        await Promise.all(
+          settings.map(
+            (sampling) =>
+              model.generate({ inputIds }, { ...sampling, ...extra, seed: 3, maxTokens: 20, ignoreEos: true })
+                .result,
+          ),
+        )
+      ).map(({ tokenIds }) => tokenIds);
+    expect(await tokens({})).toEqual(await tokens({ logprobs: 0 }));
+  });
+
   it('traces the lanes of its steps', async () => {
     const model = await load('qwen3_moe', { gpu: 'host', vram: '40KB', policy: 'gpu-on-demand' });
     const result = await model.generate('Hello', { ...golden, trace: true }).result;

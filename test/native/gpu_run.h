@@ -69,7 +69,7 @@ class GpuRun {
       then([&] { return device_->submit_layers(0, static_cast<uint32_t>(spec_.layers.size()), &ticket); });
     if (!gpu_) then([&] { return device_->wait(ticket, &aborted); });
     for (uint32_t layer = 0; gpu_ && layer < spec_.layers.size(); ++layer) planned_layer(layer);
-    then([&] { return device_->submit_logits(&ticket); });
+    then([&] { return device_->submit_logits(0, &ticket); });
     then([&] { return device_->wait(ticket, &aborted); });
     if (!status_.ok()) return {};
     const float* logits = device_->buffers().logits;

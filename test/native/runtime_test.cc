@@ -62,7 +62,7 @@ std::vector<float> run(TestDevice& device, const std::vector<Sequence>& sequence
     const std::vector<int32_t> plan = make_plan(device, layer, tokens, pattern);
     TestDevice::must(device->submit_experts(plan.data(), plan.size(), &ticket));
   }
-  TestDevice::must(device->submit_logits(&ticket));
+  TestDevice::must(device->submit_logits(0, &ticket));
   TestDevice::must(device->wait(ticket, &aborted));
   const float* logits = device->buffers().logits;
   return {logits, logits + sequences.size() * device->spec().vocab_size};
@@ -307,6 +307,39 @@ void test_transposed_packing() {
   }
 }
 
+/// Candidates picked part by part and merged are those of a sort; of equal values the lowest id comes first.
+void test_candidates() {
+  std::mt19937 random(11);
+  for (const uint32_t n : {1U, 63U, 64U, 700U, 5003U}) {
+    for (const uint32_t count : {1U, 2U, 40U, kMaxCandidates}) {
+      std::vector<float> row(n);
+      // Few different values: many ties, also across the parts.
+      for (float& value : row) value = static_cast<float>(random() % 97) - 40;
+      std::vector<int32_t> sorted(n);
+      for (uint32_t i = 0; i < n; ++i) sorted[i] = static_cast<int32_t>(i);
+      std::stable_sort(sorted.begin(), sorted.end(), [&](int32_t a, int32_t b) {
+        return row[static_cast<size_t>(a)] > row[static_cast<size_t>(b)];
+      });
+      std::vector<int32_t> ids(4 * kMaxCandidates);
+      std::vector<float> values(ids.size());
+      const Candidates lists{ids.data(), values.data()};
+      std::vector<Candidates> parts;
+      std::vector<uint32_t> held;
+      for (const Range range : split(n, 3, 16)) {
+        parts.push_back(lists.row(static_cast<uint32_t>(parts.size())));
+        held.push_back(
+            select_candidates(row.data() + range.begin, range.size(), range.begin, count, parts.back()));
+      }
+      const Candidates merged = lists.row(3);
+      const uint32_t found = merge_candidates(parts, held.data(), count, merged);
+      bool same = found == std::min(count, n);
+      for (uint32_t i = 0; i < found; ++i)
+        same = same && merged.ids[i] == sorted[i] && merged.values[i] == row[static_cast<size_t>(sorted[i])];
+      check(same, "candidates of parts are the largest of the row");
+    }
+  }
+}
+
 void test_load_errors(const ModelSpec& spec, const WeightFile& file) {
   auto load = [&](auto change) {
     DeviceOptions options;
@@ -350,6 +383,7 @@ int main() {
   test_cut_superblocks();
   test_quantised_packing();
   test_transposed_packing();
+  test_candidates();
   test_load_errors(spec, file);
   std::printf("%d failed\n", failures);
   return failures == 0 ? 0 : 1;

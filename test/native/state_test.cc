@@ -32,7 +32,7 @@ std::vector<float> run(TestDevice& device, const std::vector<Sequence>& sequence
   uint32_t ticket = 0;
   bool aborted = false;
   TestDevice::must(device->submit_layers(0, 3, &ticket));
-  TestDevice::must(device->submit_logits(&ticket));
+  TestDevice::must(device->submit_logits(0, &ticket));
   TestDevice::must(device->wait(ticket, &aborted));
   if (aborted) return {};
   const float* logits = device->buffers().logits;

@@ -88,7 +88,7 @@ describe('checks of createDevice', () => {
     const device = binding().createDevice(SPEC, OPTIONS, FLAGS);
     device.dispose();
     device.dispose();
-    expect(() => device.submitLogits()).toThrow(/disposed/);
+    expect(() => device.submitLogits(0)).toThrow(/disposed/);
     expect(() => device.loadWeights(new Float64Array(8), 1)).toThrow(/disposed/);
   });
 

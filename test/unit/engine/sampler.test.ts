@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { candidatesWanted, certainCut } from '../../../src/engine/candidates.js';
 import { logprobsOf, Sampler, type SamplingParams, seededRandom } from '../../../src/engine/sampler.js';
 import { TopSelection } from '../../../src/engine/top-selection.js';
 
@@ -74,6 +75,46 @@ describe('Sampler', () => {
     const observed = observedProbabilities(flat, { ...all, topP: 0.5 }, 2000);
     expect(observed.slice(1001).every((share) => share === 0)).toBe(true);
     expect(observed.slice(900, 1000).some((share) => share > 0)).toBe(true);
+  });
+
+  it('chooses from candidates what it chooses from the row', () => {
+    const shapes = fc.record({
+      values: fc.array(fc.integer({ min: -60, max: 60 }), { minLength: 2, maxLength: 400 }),
+      spread: fc.constantFrom(0.05, 0.3, 1),
+      temperature: fc.constantFrom(0, 0.3, 1, 2.5),
+      topK: fc.constantFrom(0, 0, 1, 5, 64, 100),
+      topP: fc.constantFrom(1, 0.999, 0.9, 0.5, 0.1),
+      minP: fc.constantFrom(0, 0, 0.02, 0.4),
+      seed: fc.nat(),
+    });
+    let decided = 0;
+    fc.assert(
+      fc.property(shapes, ({ values, spread, ...part }) => {
+        const params = { ...all, ...part };
+        const row = Float32Array.from(values, (value) => value * spread);
+        const ids = Int32Array.from(
+          [...row.keys()].sort((a, b) => (row[b] as number) - (row[a] as number) || a - b),
+        ).subarray(0, candidatesWanted(params));
+        const candidates = { ids, logits: Float32Array.from(ids, (id) => row[id] as number) };
+        if (ids.length === 0) return;
+        if (params.temperature > 0 && certainCut(candidates, row.length, params)) decided++;
+        const whole = new Sampler(params);
+        const short = new Sampler(params);
+        for (let i = 0; i < 4; i++) expect(short.sample(row, undefined, candidates)).toBe(whole.sample(row));
+      }),
+      { numRuns: 3000, seed: 5 },
+    );
+    expect(decided).toBeGreaterThan(500);
+  });
+
+  it('leaves a choice to the row that candidates cannot decide', () => {
+    const candidates = { ids: Int32Array.from({ length: 64 }, (_, id) => id), logits: new Float32Array(64) };
+    expect(certainCut(candidates, 2000, { ...all, topP: 0.5 })).toBeUndefined();
+    expect(certainCut(candidates, 2000, { ...all, minP: 0.5 })).toBeUndefined();
+    expect(certainCut(candidates, 2000, { ...all, topK: 65 })).toBeUndefined();
+    expect(candidatesWanted({ ...all, topK: 65 })).toBe(0);
+    expect(candidatesWanted(all)).toBe(0);
+    expect(candidatesWanted({ ...all, temperature: 0, repetitionPenalty: 1.1 })).toBe(0);
   });
 
   it('penalises tokens that were seen, once however often', () => {
