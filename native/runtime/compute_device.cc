@@ -101,7 +101,7 @@ Status ComputeDevice::load_weights(const std::vector<LoadRow>& rows) {
     const bool is_read = !store_.filled() || is_vector;
     if (is_read && file.writable() != nullptr && row.offset <= file.size() &&
         bytes <= file.size() - row.offset) {
-      fill_synthetic(row.dtype, row.rows == 1, file.writable() + row.offset, bytes);
+      fill_synthetic(row.dtype, row.rows == 1, row.offset, file.writable() + row.offset, bytes);
     }
     if (is_read) file.will_need(row.offset, bytes);
     const MappedFile* scales = row.scales_file < files_.size() ? &files_[row.scales_file] : nullptr;

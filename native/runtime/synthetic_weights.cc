@@ -83,10 +83,15 @@ std::vector<std::byte> pattern_of(DType dtype, bool vector) {
 
 }  // namespace
 
-void fill_synthetic(DType dtype, bool vector, std::byte* out, size_t bytes) {
+void fill_synthetic(DType dtype, bool vector, uint64_t place, std::byte* out, size_t bytes) {
   const std::vector<std::byte> pattern = pattern_of(dtype, vector);
-  for (size_t done = 0; done < bytes; done += pattern.size()) {
-    std::memcpy(out + done, pattern.data(), std::min(pattern.size(), bytes - done));
+  // Any start that scatters: with the same one everywhere, all layers were alike and all routers chose alike.
+  uint64_t state = place * 0x9E3779B97F4A7C15ULL + 1;
+  size_t from = next_random(state) % kPatternBlocks * (pattern.size() / kPatternBlocks);
+  for (size_t done = 0; done < bytes; from = 0) {
+    const size_t count = std::min(pattern.size() - from, bytes - done);
+    std::memcpy(out + done, pattern.data() + from, count);
+    done += count;
   }
 }
 
