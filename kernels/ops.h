@@ -44,6 +44,9 @@ struct ActView {
   uint32_t count = 0;
 };
 
+/// Keys that attention takes in at a time, at multiples of it.
+inline constexpr uint32_t kAttentionStep = 128;
+
 enum class KvDType : uint8_t { F32 = 0, F16 = 1, BF16 = 2, Q8_0 = 3 };
 enum class RopeStyle : uint8_t { Neox = 0, Interleaved = 1 };
 /// SwigluClamped is gpt-oss's: g = min(gate, 7), g * sigmoid(1.702 g) * (clamp(up, -7, 7) + 1). Sigmoid and
@@ -81,6 +84,13 @@ struct AttentionArgs {
   size_t out_stride = 0;
   /// Where the next call's blocks lie behind these: prefetched while the last of these are read. 0: nowhere.
   size_t next_head_bytes = 0;
+  /// Only keys [first_key, end_key), multiples of kAttentionStep; end_key 0: up to the newest.
+  uint32_t first_key = 0;
+  uint32_t end_key = 0;
+  /// Not null: `out` is left undivided, and here are, [tokens][q_heads][2], the largest logit and the sum of
+  /// exp(logit - largest), by which parts are put together. The sum is 0, and so is out, where no key is
+  /// seen. Sinks are for one of the parts.
+  float* stats = nullptr;
 };
 
 /// Attention over latents (MLA in its absorbed form, DeepSeek-V2, arXiv 2405.04434): every position has one

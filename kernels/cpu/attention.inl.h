@@ -12,6 +12,7 @@ namespace nearmoe {
 namespace {
 
 constexpr size_t kStepBlocks = 4, kStepKeys = kStepBlocks * kKvBlockTokens;
+static_assert(kStepKeys == kAttentionStep);
 constexpr size_t kMaxHeadDim = 512;  // larger heads take the reference path
 constexpr size_t kMaxRows = kAttentionRows;
 
@@ -253,7 +254,10 @@ static void attend_tile(const AttentionArgs& args, RowTile& tile) {
   constexpr int kBlocks = kAttentionRows / kRows < 4 ? kAttentionRows / kRows : 4;
   constexpr int kVectors = 2 * kAttentionRows / kRows < 8 ? 2 * kAttentionRows / kRows : 8;
   const KvLayout layout = kv_layout(kKv, args.head_dim);
-  const size_t oldest = tile.first_key[0], newest = tile.position[kRows - 1];  // rows ascend by position
+  // Rows ascend by position.
+  size_t oldest = tile.first_key[0], newest = tile.position[kRows - 1];
+  if (oldest < args.first_key) oldest = args.first_key;
+  if (args.end_key > 0 && newest >= args.end_key) newest = args.end_key - 1;
   const size_t first_step = oldest / kStepKeys;
   for (size_t step = first_step; step * kStepKeys <= newest; ++step) {
     const size_t step_key = step * kStepKeys;
@@ -316,7 +320,13 @@ static void attend_rows(const AttentionArgs& args, RowTile& tile, size_t first) 
   for (size_t r = 0; r < kRows; ++r) {
     const size_t t = (first + r) / args.q_heads, h = (first + r) % args.q_heads;
     float* out = args.out + t * args.out_stride + h * args.head_dim;
-    const VF sum = f_set(f_reduce_add(f_load(tile.sums[r])));
+    const float total = f_reduce_add(f_load(tile.sums[r]));
+    if (args.stats) {
+      float* stats = args.stats + (t * args.q_heads + h) * 2;
+      stats[0] = tile.largest[r];
+      stats[1] = total;
+    }
+    const VF sum = f_set(args.stats ? 1.0f : total);
     for (size_t d = 0; d < args.head_dim; d += 16) {
       f_store_up_to(out + d, f_div(f_load(tile.out[r] + d), sum), args.head_dim - d);
     }

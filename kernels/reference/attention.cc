@@ -1,5 +1,6 @@
 // Attention over KV blocks: plain softmax(q K) V of one KV head, float32. With a Q8_0 cache the
 // query is quantised like any activation and q.k is a sum over blocks of 32 dimensions, as in matmul.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -81,15 +82,22 @@ void attend(const AttentionArgs& args, size_t t, size_t h) {
   if (args.kv_dtype == KvDType::Q8_0)
     quantise_row(q, args.head_dim, q_codes, reinterpret_cast<std::byte*>(q_meta));
   const size_t last = args.first_position + t;
-  const size_t first = oldest_visible(args, last);
+  const size_t end = args.end_key > 0 && args.end_key <= last ? args.end_key : last + 1;
+  const size_t first = std::max<size_t>(oldest_visible(args, last), args.first_key);
   float largest = args.sinks ? args.sinks[h] : -INFINITY;
-  for (size_t p = first; p <= last; ++p) largest = std::fmax(largest, logit(args, q, q_codes, q_meta, p));
+  for (size_t p = first; p < end; ++p) largest = std::fmax(largest, logit(args, q, q_codes, q_meta, p));
   float sum = args.sinks ? std::exp(args.sinks[h] - largest) : 0.0f;
   for (size_t d = 0; d < args.head_dim; ++d) out[d] = 0.0f;
-  for (size_t p = first; p <= last; ++p) {
+  for (size_t p = first; p < end; ++p) {
     const float weight = std::exp(logit(args, q, q_codes, q_meta, p) - largest);
     sum += weight;
     for (size_t d = 0; d < args.head_dim; ++d) out[d] = std::fma(weight, value_at(args, p, d), out[d]);
+  }
+  if (args.stats) {
+    float* stats = args.stats + (t * args.q_heads + h) * 2;
+    stats[0] = largest;
+    stats[1] = sum;
+    return;
   }
   for (size_t d = 0; d < args.head_dim; ++d) out[d] /= sum;
 }

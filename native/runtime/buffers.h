@@ -29,6 +29,25 @@ inline uint32_t ffn_tile_size(uint32_t tokens) {
 /// Tokens whose queries meet the latents at a time, and (token, head) pairs unless a token alone has more
 /// heads: many tokens of few heads, since every head has projections of its own to run over its tokens.
 inline constexpr uint32_t kLatentTokens = 64, kLatentRows = 256;
+/// Keys of a part of attention, where heads straddle ranks; parts of one head go to different ranks.
+inline constexpr uint32_t kPartKeys = 512;
+static_assert(kPartKeys % kAttentionStep == 0);
+/// (token, query head, part) triples of a step up to which parts are dealt out; beyond, whole heads are.
+inline constexpr uint32_t kPartRows = 8192;
+/// Tokens whose queries of one KV head a rank keeps at a time, where heads straddle ranks.
+inline constexpr uint32_t kPartTokens = 16;
+
+/// Attention of a token and query head over some of its keys; see AttentionArgs::stats.
+struct AttentionParts {
+  float* out = nullptr;    ///< [rows][head dim], undivided
+  float* stats = nullptr;  ///< [rows][2]
+};
+
+/// What was put together of a row's parts so far: largest logit, sum of exp(logit - largest).
+struct PartSum {
+  float largest = 0, sum = 0;
+};
+
 /// Tokens of a step up to which the next layer's experts are guessed: beyond, nearly all are active anyway.
 inline constexpr uint32_t kGuessedTokens = kFfnTile;
 
@@ -41,16 +60,19 @@ struct LayerInput {
 
 /// What belongs to one rank alone.
 struct RankScratch {
-  float* hidden = nullptr;                        ///< [kPrivateTokens][H]
-  LayerInput input;                               ///< for kPrivateTokens
-  LayerInput expert_input, router_input;          ///< where branches normalise for themselves
-  std::byte* output_in = nullptr;                 ///< prepared attention output of the rank's columns, [T]
-  float* latent = nullptr;                        ///< a compressed query, then a latent row
-  float* latent_query = nullptr;                  ///< [rows][latent row]: queries that meet latents
-  float* latent_out = nullptr;                    ///< [rows][key_value_rank]: weighted latents
-  std::byte* latent_in = nullptr;                 ///< prepared parts of one head, [kLatentTokens]
-  float* delta_keys = nullptr;                    ///< [T][2][key_dim]: q and k of one head, normalised
-  float* head = nullptr;                          ///< one key and one value head
+  float* hidden = nullptr;                ///< [kPrivateTokens][H]
+  LayerInput input;                       ///< for kPrivateTokens
+  LayerInput expert_input, router_input;  ///< where branches normalise for themselves
+  std::byte* output_in = nullptr;         ///< prepared attention output of the rank's columns, [T]
+  float* latent = nullptr;                ///< a compressed query, then a latent row
+  float* latent_query = nullptr;          ///< [rows][latent row]: queries that meet latents
+  float* latent_out = nullptr;            ///< [rows][key_value_rank]: weighted latents
+  std::byte* latent_in = nullptr;         ///< prepared parts of one head, [kLatentTokens]
+  float* delta_keys = nullptr;            ///< [T][2][key_dim]: q and k of one head, normalised
+  float* head = nullptr;                  ///< one key and one value head
+  float* part_query = nullptr;            ///< [kPartTokens][query heads of a KV head][D]
+  AttentionParts part;                    ///< the same
+  std::vector<PartSum> part_sums;
   float* gate = nullptr;                          ///< [kFfnTile][I]
   float* up = nullptr;                            ///< [kFfnTile][I]
   std::byte* ffn_mid = nullptr;                   ///< prepared act(gate) * up, [kFfnTile]
@@ -70,31 +92,32 @@ struct Buffers {
                   uint32_t max_logit_rows, bool lookahead);
 
   uint32_t max_tokens = 0;
-  float* hidden = nullptr;                 ///< [T][H]
-  LayerInput input;                        ///< shared
-  LayerInput expert_input, router_input;   ///< shared, where branches normalise for themselves
-  float* qkv = nullptr;                    ///< [T][max qkv size]
-  float* query = nullptr;                  ///< [T][max q size], normalised and rotated
-  std::byte* query_latents = nullptr;      ///< prepared compressed queries, [T]
-  float* attention = nullptr;              ///< [T][max out size]
-  std::vector<float*> norm_sums;           ///< per dense rank [T][2]: squares of its rows of q and of k, added
-  std::vector<float*> attention_partials;  ///< per dense rank [T][H]
-  std::vector<float*> ffn_partials;        ///< per dense rank [T][H]
-  std::vector<float*> expert_partials;     ///< the experts' alone, where branches have norms of their own
-  float* contributions = nullptr;          ///< [pairs][max group ranks][H]; GPU lane only
-  int32_t* topk_ids = nullptr;             ///< [layers][T * K]
-  float* topk_weights = nullptr;           ///< [layers][T * K]
-  uint32_t guessed_tokens = 0;             ///< most tokens of a step with guesses; 0: no room for any
-  LayerInput guess_input;                  ///< [guessed_tokens]
-  int32_t* guess_ids = nullptr;            ///< [guessed_tokens * K], of the layer guessed last
-  float* guess_weights = nullptr;          ///< [guessed_tokens * K]
-  float* logits = nullptr;                 ///< [rows][V]
-  LayerInput final_input;                  ///< [rows]
-  Candidates candidates;                   ///< [rows], where they were asked for
-  std::vector<Candidates> rank_candidates; ///< per dense rank [rows]: of its part of the vocabulary
-  std::vector<RankScratch> unit_scratch;   ///< per unit rank
-  std::vector<RankScratch> dense_scratch;  ///< per dense rank; the unit ranks' where there is no GPU lane
-  ExpertGroups groups;                     ///< of the layer under way; GPU lane only
+  float* hidden = nullptr;                ///< [T][H]
+  LayerInput input;                       ///< shared
+  LayerInput expert_input, router_input;  ///< shared, where branches normalise for themselves
+  float* qkv = nullptr;                   ///< [T][max qkv size]
+  float* query = nullptr;                 ///< [T][max q size], normalised and rotated
+  std::byte* query_latents = nullptr;     ///< prepared compressed queries, [T]
+  float* attention = nullptr;             ///< [T][max out size]
+  AttentionParts attention_parts;         ///< [kPartRows]; where there are ranks for heads to straddle
+  std::vector<float*> norm_sums;          ///< per dense rank [T][2]: squares of its rows of q and of k, added
+  std::vector<float*> attention_partials;   ///< per dense rank [T][H]
+  std::vector<float*> ffn_partials;         ///< per dense rank [T][H]
+  std::vector<float*> expert_partials;      ///< the experts' alone, where branches have norms of their own
+  float* contributions = nullptr;           ///< [pairs][max group ranks][H]; GPU lane only
+  int32_t* topk_ids = nullptr;              ///< [layers][T * K]
+  float* topk_weights = nullptr;            ///< [layers][T * K]
+  uint32_t guessed_tokens = 0;              ///< most tokens of a step with guesses; 0: no room for any
+  LayerInput guess_input;                   ///< [guessed_tokens]
+  int32_t* guess_ids = nullptr;             ///< [guessed_tokens * K], of the layer guessed last
+  float* guess_weights = nullptr;           ///< [guessed_tokens * K]
+  float* logits = nullptr;                  ///< [rows][V]
+  LayerInput final_input;                   ///< [rows]
+  Candidates candidates;                    ///< [rows], where they were asked for
+  std::vector<Candidates> rank_candidates;  ///< per dense rank [rows]: of its part of the vocabulary
+  std::vector<RankScratch> unit_scratch;    ///< per unit rank
+  std::vector<RankScratch> dense_scratch;   ///< per dense rank; the unit ranks' where there is no GPU lane
+  ExpertGroups groups;                      ///< of the layer under way; GPU lane only
 
  private:
   Arena arena_;

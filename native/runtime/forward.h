@@ -127,8 +127,25 @@ class Forward {
   /// `next_follows`: the rank's next call is for the head behind this one.
   void attend_head(uint32_t rank, uint32_t layer, const StepSequence& sequence, uint32_t kv_head,
                    bool next_follows);
-  void store_key_value(uint32_t layer, const StepSequence& sequence, uint32_t kv_head, RankScratch& scratch);
-  void ready_query(uint32_t layer, const StepSequence& sequence, uint32_t kv_head, RankScratch& scratch);
+  /// `tokens` of the sequence.
+  void store_key_value(uint32_t layer, const StepSequence& sequence, uint32_t kv_head, Range tokens,
+                       RankScratch& scratch);
+  /// Token after token to `ready`, `stride` floats apart.
+  void ready_query(uint32_t layer, const StepSequence& sequence, uint32_t kv_head, Range tokens,
+                   RankScratch& scratch, float* ready, size_t stride);
+  /// All but the queries and where outputs go. The blocks are in `scratch`.
+  AttentionArgs attention_args(uint32_t layer, const StepSequence& sequence, uint32_t kv_head,
+                               RankScratch& scratch) const;
+  /// Heads that straddle ranks (forward_attention_parts.cc).
+  void attend_parts(uint32_t rank, uint32_t layer);
+  void attend_part(uint32_t layer, const StepSequence& sequence, uint32_t kv_head, uint32_t part,
+                   AttentionArgs args, const AttentionParts& rows, RankScratch& scratch);
+  void attend_head_by_parts(uint32_t layer, const StepSequence& sequence, uint32_t kv_head,
+                            RankScratch& scratch);
+  bool parts_are_dealt_out(const AttentionSpec& spec) const;
+  void put_parts_together(uint32_t rank, uint32_t layer);
+  /// Columns of a token's attention times the sigmoid of their gates, where the layer has such.
+  void gate_attention(const AttentionSpec& spec, uint32_t token, Range columns);
   void add_squares(uint32_t rank, uint32_t layer);
   void full_norms(const AttentionSpec& spec, RankScratch& scratch) const;
   /// One head of a q or k projection through the spec's norm; `inverse` is 1 / rms of the whole row

@@ -52,7 +52,10 @@ void Forward::attention_part(uint32_t rank, uint32_t layer) {
   project_qkv(rank, layer);
   if (!aligned) meet(rank);
   attend(rank, layer);
-  if (!aligned) meet(rank);
+  if (!aligned) {
+    meet(rank);
+    put_parts_together(rank, layer);
+  }
   project_output(rank, layer);
   dense_scratch(rank).clock.lap(TimedOp::Output);
 }
@@ -123,12 +126,7 @@ void Forward::attend(uint32_t rank, uint32_t layer) {
     }
     return;
   }
-  uint32_t item = 0;
-  for (const StepSequence& sequence : step_->sequences) {
-    for (uint32_t head = 0; head < spec.num_kv_heads; ++head, ++item) {
-      if (item % topology_.dense_ranks == rank) attend_head(rank, layer, sequence, head, false);
-    }
-  }
+  attend_parts(rank, layer);
 }
 
 void Forward::normalise_head(const AttentionSpec& spec, const float* row, float inverse,
@@ -154,13 +152,13 @@ void Forward::rotate(const AttentionSpec& spec, uint32_t token, float* heads, ui
             step_->sin[set].data() + at, rope.style);
 }
 
-void Forward::store_key_value(uint32_t layer, const StepSequence& sequence, uint32_t kv_head,
+void Forward::store_key_value(uint32_t layer, const StepSequence& sequence, uint32_t kv_head, Range tokens,
                               RankScratch& scratch) {
   const AttentionSpec& spec = spec_.layers[layer].attention;
   const LayerWeights& weights = weights_.layers[layer];
   float* key = scratch.head;
   float* value = scratch.head + spec.head_dim;
-  for (uint32_t i = 0; i < sequence.count; ++i) {
+  for (uint32_t i = tokens.begin; i < tokens.end; ++i) {
     const uint32_t token = sequence.first_token + i;
     const float* row = buffers_.qkv + size_t{token} * spec.qkv_size();
     const uint32_t first = kv_head * spec.head_dim;
@@ -180,15 +178,14 @@ void Forward::store_key_value(uint32_t layer, const StepSequence& sequence, uint
   }
 }
 
-void Forward::ready_query(uint32_t layer, const StepSequence& sequence, uint32_t kv_head,
-                          RankScratch& scratch) {
+void Forward::ready_query(uint32_t layer, const StepSequence& sequence, uint32_t kv_head, Range tokens,
+                          RankScratch& scratch, float* ready, size_t stride) {
   const AttentionSpec& spec = spec_.layers[layer].attention;
   const uint32_t shared = spec.heads_per_kv();
-  for (uint32_t i = 0; i < sequence.count; ++i) {
+  for (uint32_t i = tokens.begin; i < tokens.end; ++i, ready += stride) {
     const uint32_t token = sequence.first_token + i;
     const float* queries = buffers_.qkv + size_t{token} * spec.qkv_size();
     const uint32_t first = kv_head * shared * spec.head_dim;
-    float* ready = buffers_.query + size_t{token} * spec.q_size() + first;
     for (uint32_t h = 0; h < shared; ++h) {
       normalise_head(spec, queries, scratch.query_inverse[token], weights_.layers[layer].query_norm,
                      first + h * spec.head_dim, ready + h * spec.head_dim);
@@ -200,21 +197,14 @@ void Forward::ready_query(uint32_t layer, const StepSequence& sequence, uint32_t
   }
 }
 
-void Forward::attend_head(uint32_t rank, uint32_t layer, const StepSequence& sequence, uint32_t kv_head,
-                          bool next_follows) {
+AttentionArgs Forward::attention_args(uint32_t layer, const StepSequence& sequence, uint32_t kv_head,
+                                      RankScratch& scratch) const {
   const AttentionSpec& spec = spec_.layers[layer].attention;
-  RankScratch& scratch = dense_scratch(rank);
-  store_key_value(layer, sequence, kv_head, scratch);
-  ready_query(layer, sequence, kv_head, scratch);
   scratch.kv_blocks.clear();
   for (uint32_t b = 0; b < sequence.num_blocks; ++b) {
     scratch.kv_blocks.push_back(kv_.block(layer, step_->blocks[sequence.first_block + b], kv_head));
   }
-  const uint32_t first = kv_head * spec.heads_per_kv() * spec.head_dim;
-  const size_t stride = spec.q_size();
   AttentionArgs args;
-  args.q = buffers_.query + sequence.first_token * stride + first;
-  args.q_stride = stride;
   args.q_heads = spec.heads_per_kv();
   args.tokens = sequence.count;
   args.first_position = sequence.first_position;
@@ -225,18 +215,36 @@ void Forward::attend_head(uint32_t rank, uint32_t layer, const StepSequence& seq
   args.sliding_window = spec.sliding_window;
   args.chunk_size = spec.chunk_size;
   if (spec.sinks) args.sinks = weights_.layers[layer].attention_sinks.data() + kv_head * spec.heads_per_kv();
-  args.out = buffers_.attention + sequence.first_token * stride + first;
-  args.out_stride = stride;
+  return args;
+}
+
+void Forward::attend_head(uint32_t rank, uint32_t layer, const StepSequence& sequence, uint32_t kv_head,
+                          bool next_follows) {
+  const AttentionSpec& spec = spec_.layers[layer].attention;
+  RankScratch& scratch = dense_scratch(rank);
+  const size_t stride = spec.q_size();
+  const size_t first = sequence.first_token * stride + size_t{kv_head} * spec.heads_per_kv() * spec.head_dim;
+  const Range all{0, sequence.count};
+  store_key_value(layer, sequence, kv_head, all, scratch);
+  ready_query(layer, sequence, kv_head, all, scratch, buffers_.query + first, stride);
+  AttentionArgs args = attention_args(layer, sequence, kv_head, scratch);
+  args.q = buffers_.query + first;
+  args.out = buffers_.attention + first;
+  args.q_stride = args.out_stride = stride;
   if (next_follows) args.next_head_bytes = kv_block_bytes(kv_.dtype(), spec.head_dim);
   scratch.clock.lap(TimedOp::Rope);
   ops_.attention(args);
-  for (uint32_t i = 0; spec.output_gate && i < sequence.count; ++i) {
-    const float* gate =
-        buffers_.qkv + size_t{sequence.first_token + i} * spec.qkv_size() + spec.gate_offset() + first;
-    float* out = args.out + i * stride;
-    ops_.gated_activation(Activation::Sigmoid, gate, out, out, size_t{args.q_heads} * spec.head_dim);
-  }
+  const Range columns{kv_head * spec.heads_per_kv() * spec.head_dim,
+                      (kv_head + 1) * spec.heads_per_kv() * spec.head_dim};
+  for (uint32_t i = 0; i < sequence.count; ++i) gate_attention(spec, sequence.first_token + i, columns);
   scratch.clock.lap(TimedOp::Attention);
+}
+
+void Forward::gate_attention(const AttentionSpec& spec, uint32_t token, Range columns) {
+  if (!spec.output_gate) return;
+  const float* gate = buffers_.qkv + size_t{token} * spec.qkv_size() + spec.gate_offset() + columns.begin;
+  float* out = buffers_.attention + size_t{token} * spec.q_size() + columns.begin;
+  ops_.gated_activation(Activation::Sigmoid, gate, out, out, columns.size());
 }
 
 void Forward::project_output(uint32_t rank, uint32_t layer) {

@@ -7,6 +7,7 @@
 #include <random>
 #include <thread>
 
+#include "native/runtime/synthetic_weights.h"
 #include "tiny_model.h"
 
 namespace nearmoe::testing {
@@ -80,7 +81,10 @@ Topology topology(uint32_t units, uint32_t threads, uint32_t degree, uint32_t gp
 
 float largest_difference(const std::vector<float>& a, const std::vector<float>& b) {
   float largest = a.size() == b.size() && !a.empty() ? 0 : INFINITY;
-  for (size_t i = 0; i < a.size() && i < b.size(); ++i) largest = std::fmax(largest, std::fabs(a[i] - b[i]));
+  for (size_t i = 0; i < a.size() && i < b.size(); ++i) {
+    const float difference = std::fabs(a[i] - b[i]);
+    largest = std::isfinite(difference) ? std::fmax(largest, difference) : INFINITY;
+  }
   return largest;
 }
 
@@ -136,6 +140,31 @@ void test_batches_do_not_change_bits(const ModelSpec& spec, const WeightFile& fi
   run(device, {first});
   check(same_bits(run(device, {rest}), alone), "a prompt in two chunks keeps its bits");
   check(same_bits(run(device, {kNext}), next), "and so does the token after it");
+}
+
+/// Heads that straddle ranks: a context of several parts, in one step (every head on one rank), in two (the
+/// second one deals parts out) and token by token.
+void test_parts_of_attention(const ModelSpec& spec, const WeightFile& file) {
+  TestDevice one(spec, file, topology(1, 1, 1, 0)), two(spec, file, topology(2, 1, 2, 0));
+  check(!two->store().heads_aligned(0) && one->store().heads_aligned(0), "three KV heads straddle two ranks");
+  Sequence whole;
+  for (uint32_t i = 0; i < 1100; ++i) whole.tokens.push_back(static_cast<int32_t>(i * i % 73));
+  for (int32_t block = 0; block < 36; ++block) whole.blocks.push_back(block);
+  const auto piece = [&](uint32_t first, uint32_t end) {
+    Sequence part = whole;
+    part.tokens.assign(whole.tokens.begin() + first, whole.tokens.begin() + end);
+    part.position = first;
+    return part;
+  };
+  const std::vector<float> expected = run(one, {whole});
+  const std::vector<float> got = run(two, {whole});
+  check(largest_difference(got, expected) < 1e-4F, "parts of attention agree with whole heads");
+  run(two, {piece(0, 1005)});
+  check(same_bits(run(two, {piece(1005, 1100)}), got), "parts dealt out give the bits of parts on one rank");
+  run(two, {piece(0, 1020)});
+  std::vector<float> last;
+  for (uint32_t i = 1020; i < 1100; ++i) last = run(two, {piece(i, i + 1)});
+  check(same_bits(last, got), "and so does decode, across a part's end");
 }
 
 void test_cancel(const ModelSpec& spec, const WeightFile& file) {
@@ -340,6 +369,24 @@ void test_candidates() {
   }
 }
 
+void test_synthetic_weights() {
+  for (const DType dtype : {DType::F32, DType::Q4_0, DType::Q6_K}) {
+    const size_t bytes = 5000 * traits(dtype).block_bytes;
+    const auto filled = [&](uint64_t place) {
+      std::vector<std::byte> out(bytes);
+      fill_synthetic(dtype, false, place, out.data(), bytes);
+      return out;
+    };
+    check(filled(64) == filled(64) && filled(64) != filled(128), "made-up tensors differ and repeat");
+    std::vector<float> values(bytes / traits(dtype).block_bytes * traits(dtype).block_cols);
+    dequantize(dtype, filled(64).data(), values.data(), values.size());
+    double squares = 0;
+    for (const float value : values) squares += double{value} * value;
+    const double deviation = std::sqrt(squares / static_cast<double>(values.size()));
+    check(deviation > 0.005 && deviation < 0.06, "and have the size of trained ones");
+  }
+}
+
 void test_load_errors(const ModelSpec& spec, const WeightFile& file) {
   auto load = [&](auto change) {
     DeviceOptions options;
@@ -377,6 +424,7 @@ int main() {
   test_topologies(spec, file);
   test_plans_do_not_change_bits(spec, file);
   test_batches_do_not_change_bits(spec, file);
+  test_parts_of_attention(spec, file);
   test_cancel(spec, file);
   test_prefetch(spec, file);
   test_refusals(spec, file);
@@ -384,6 +432,7 @@ int main() {
   test_quantised_packing();
   test_transposed_packing();
   test_candidates();
+  test_synthetic_weights();
   test_load_errors(spec, file);
   std::printf("%d failed\n", failures);
   return failures == 0 ? 0 : 1;

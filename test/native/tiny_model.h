@@ -230,7 +230,8 @@ struct Sequence {
   int32_t state_target = -1;
 };
 
-inline constexpr uint32_t kTestKvBlocks = 12;
+inline constexpr uint32_t kTestKvBlocks = 48;
+inline constexpr uint32_t kTestStepTokens = 1200;
 inline constexpr uint32_t kTestSlots = 4;
 inline constexpr uint32_t kTestStates = 6;
 
@@ -245,7 +246,7 @@ class TestDevice {
     options.topology = topology;
     options.pin_threads = false;
     options.kv_dtype = KvDType::F32;
-    options.max_step_tokens = 64;
+    options.max_step_tokens = kTestStepTokens;
     options.max_logit_rows = 8;
     options.arena_bytes = size_t{1} << 26;
     device_ =

@@ -101,6 +101,70 @@ std::string run_attention(const OpTable& ops, KvDType dtype) {
   return {};
 }
 
+/// Parts of the keys, put together by their stats, are the whole; a token's part has the same bits in any
+/// batch.
+std::string run_parts(const OpTable& ops, KvDType dtype) {
+  Random random(22);
+  for (const Problem& p : kProblems) {
+    const Cache cache(random, kScalarOps, dtype, p);
+    const size_t stride = p.q_heads * p.head_dim + 3, n = p.tokens * stride, rows = p.tokens * p.q_heads;
+    std::normal_distribution<float> normal;
+    Buffer q(n * 4, 4);
+    for (size_t i = 0; i < n; ++i) q.floats()[i] = 2.0f * normal(random);
+    std::vector<float> sinks(p.q_heads);
+    for (float& s : sinks) s = normal(random);
+    Buffer expected(n * 4), part(n * 4), single(n * 4);
+    kScalarOps.attention(arguments(p, dtype, cache, q.floats(), sinks.data(), expected.floats()));
+    std::vector<double> sums(rows), outs(rows * p.head_dim), largest(rows, -1e30);
+    const auto positions = static_cast<uint32_t>(p.first_position + p.tokens);
+    for (uint32_t first = 0; first < positions; first += kAttentionStep) {
+      std::vector<float> stats(2 * rows), alone(2 * p.q_heads);
+      AttentionArgs args =
+          arguments(p, dtype, cache, q.floats(), first == 0 ? sinks.data() : nullptr, part.floats());
+      args.first_key = first;
+      args.end_key = first + kAttentionStep;
+      args.stats = stats.data();
+      ops.attention(args);
+      for (size_t row = 0; row < rows; ++row) {
+        const size_t t = row / p.q_heads, h = row % p.q_heads;
+        const float* out = part.floats() + t * stride + h * p.head_dim;
+        if (stats[2 * row + 1] == 0) continue;
+        const double top = std::max(largest[row], double{stats[2 * row]});
+        const double before = std::exp(largest[row] - top), now = std::exp(stats[2 * row] - top);
+        sums[row] = sums[row] * before + stats[2 * row + 1] * now;
+        for (size_t d = 0; d < p.head_dim; ++d)
+          outs[row * p.head_dim + d] = outs[row * p.head_dim + d] * before + out[d] * now;
+        largest[row] = top;
+      }
+      const size_t last = p.tokens - 1;
+      args.q = q.floats() + last * stride;
+      args.out = single.floats();
+      args.tokens = 1;
+      args.first_position = positions - 1;
+      args.stats = alone.data();
+      ops.attention(args);
+      const std::string wrong =
+          compare_exact(part.floats() + last * stride, single.floats(), stride - 3, "token alone");
+      if (!wrong.empty()) return wrong;
+      if (std::memcmp(alone.data(), stats.data() + 2 * last * p.q_heads, alone.size() * 4) != 0)
+        return "stats of a token alone differ";
+    }
+    for (size_t t = 0; t < p.tokens; ++t) {
+      std::vector<float> whole(p.q_heads * p.head_dim);
+      for (size_t i = 0; i < whole.size(); ++i) {
+        const size_t at = t * whole.size() + i;
+        whole[i] = static_cast<float>(outs[at] / sums[at / p.head_dim]);
+      }
+      const std::string wrong = compare_close(expected.floats() + t * stride, whole.data(), whole.size(),
+                                              kAttentionTolerance, "parts");
+      if (!wrong.empty())
+        return wrong + format(" (head_dim %zu, %zu heads, %zu tokens from %zu, token %zu)", p.head_dim,
+                              p.q_heads, p.tokens, p.first_position, t);
+    }
+  }
+  return {};
+}
+
 std::string run_store(const OpTable& ops, KvDType dtype) {
   for (const Problem& p : kProblems) {
     Random one(31), two(31);
@@ -128,6 +192,8 @@ void add_attention_cases(Cases& cases) {
       }
       cases.push_back({format("%s attention %s is within tolerance, alone or in a batch", ops->isa, names[d]),
                        [ops, dtype] { return run_attention(*ops, dtype); }});
+      cases.push_back({format("%s attention %s by parts is the whole", ops->isa, names[d]),
+                       [ops, dtype] { return run_parts(*ops, dtype); }});
     }
   }
 }
