@@ -10,7 +10,6 @@ import {
   type NativeDeviceOptions,
   type NativeLoadResult,
   OBSERVATION_HEAD,
-  TRACE_COLUMNS,
 } from '../binding.js';
 import { DeviceError, DisposedError } from '../errors.js';
 import type { ModelSpec } from '../model/model-spec.js';
@@ -30,8 +29,7 @@ import {
 import { asDeviceError } from './device-errors.js';
 import { GuessRanking } from './guess-ranking.js';
 import { PlanEncoder, StepEncoder } from './step-wire.js';
-
-const TRACE_KINDS = ['layers', 'attention', 'experts', 'transfer', 'logits'] as const;
+import { readTraceEvents } from './trace-events.js';
 
 export type ArenaAccess = Pick<NativeDevice, 'arenaSegments' | 'writeArena' | 'mapArenas'>;
 
@@ -259,15 +257,7 @@ class HostDevice implements LoadableDevice {
   }
 
   takeTraceEvents(): readonly DeviceTraceEvent[] {
-    const rows = this.#live().takeTraceEvents();
-    const { units } = this.#options;
-    const events: DeviceTraceEvent[] = [];
-    for (let at = 0; at < rows.length; at += TRACE_COLUMNS) {
-      const [lane = 0, kind = 0, layer = -1, startUs = 0, endUs = 0] = rows.subarray(at, at + TRACE_COLUMNS);
-      const laneName = lane < units ? `unit ${lane}` : lane === units ? 'gpu' : 'transfer';
-      events.push({ lane: laneName, name: TRACE_KINDS[kind] ?? 'layers', layer, startUs, endUs });
-    }
-    return events;
+    return readTraceEvents(this.#live().takeTraceEvents(), this.#options.units);
   }
 
   setTracing(on: boolean): void {
