@@ -8,6 +8,10 @@ import type { DeviceInfo } from './device.js';
 
 export type GpuBackend = 'cuda' | 'emulated';
 
+export function isGpuBackend(gpu: DeviceInfo['gpu']): gpu is GpuBackend {
+  return gpu === 'cuda' || gpu === 'emulated';
+}
+
 /** The usable devices of a backend and what its library was built with, or why there is none. */
 export type GpuProbe = { devices: NativeGpu[]; build: string } | { devices: []; reason: string };
 
@@ -36,7 +40,7 @@ export function resolveGpu(option: 'auto' | 'off' | 'host' | GpuBackend): 'off' 
 
 /** A GPU that is fed without CUDA graphs decodes more slowly than it could: says why. */
 export function graphWarnings(device: { info: DeviceInfo; gpuGraphs(): GpuGraphs }): string[] {
-  if (device.info.gpu !== 'cuda' && device.info.gpu !== 'emulated') return [];
+  if (!isGpuBackend(device.info.gpu)) return [];
   const { off } = device.gpuGraphs();
   return off === '' ? [] : [`Decode is submitted to the GPU call by call, without CUDA graphs: ${off}.`];
 }

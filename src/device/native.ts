@@ -27,6 +27,7 @@ import {
   TIMED_OPS,
 } from './device.js';
 import { asDeviceError } from './device-errors.js';
+import { isGpuBackend } from './gpu.js';
 import { GuessRanking } from './guess-ranking.js';
 import { PlanEncoder, StepEncoder } from './step-wire.js';
 import { readTraceEvents } from './trace-events.js';
@@ -220,7 +221,8 @@ class HostDevice implements LoadableDevice {
     const { vocabSize } = this.#spec;
     const { logits, candidateIds: ids, candidateLogits } = this.#loaded();
     const result = { status, rows, logits: logits.subarray(0, rows * vocabSize) };
-    if (candidates === 0 || !this.#findsCandidates) return result;
+    // A GPU's kernels look for none.
+    if (candidates === 0 || isGpuBackend(this.#options.gpu)) return result;
     const count = Math.min(candidates, vocabSize);
     return { ...result, candidates: { count, ids, logits: candidateLogits } };
   }
@@ -268,11 +270,6 @@ class HostDevice implements LoadableDevice {
     this.#native?.dispose();
     this.#native = undefined;
     this.#views = undefined;
-  }
-
-  /** A GPU's kernels look for none. */
-  get #findsCandidates(): boolean {
-    return this.#options.gpu === 'off' || this.#options.gpu === 'host';
   }
 
   #run(submit: (native: NativeDevice) => number): StepStatus {
