@@ -31,6 +31,17 @@ int numa_node(const std::string& cpu_dir) {
   return node;
 }
 
+/// Of the thread that asks first: later ones may have been pinned by a device.
+const cpu_set_t& allowed_set() {
+  static const cpu_set_t allowed = [] {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    sched_getaffinity(0, sizeof set, &set);
+    return set;
+  }();
+  return allowed;
+}
+
 }  // namespace
 
 CpuTopology read_cpu_topology() {
@@ -40,11 +51,8 @@ CpuTopology read_cpu_topology() {
   std::vector<Cpu> cpus;
   std::set<std::tuple<int, int, int>> cores;
   std::set<int> nodes;
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  sched_getaffinity(0, sizeof set, &set);
   for (int id = 0; id < CPU_SETSIZE; ++id) {
-    if (!CPU_ISSET(static_cast<size_t>(id), &set)) continue;
+    if (!CPU_ISSET(static_cast<size_t>(id), &allowed_set())) continue;
     const std::string dir = "/sys/devices/system/cpu/cpu" + std::to_string(id);
     const int node = numa_node(dir);
     const int package = read_int(dir + "/topology/physical_package_id", 0);

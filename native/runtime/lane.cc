@@ -25,6 +25,17 @@ bool pin_this_thread(int cpu) {
   return pthread_setaffinity_np(pthread_self(), sizeof set, &set) == 0;
 }
 
+CallerPin::CallerPin(int cpu) : thread_(pthread_self()) {
+  CPU_ZERO(&before_);
+  pthread_getaffinity_np(thread_, sizeof before_, &before_);
+  pin_this_thread(cpu);
+}
+
+CallerPin::~CallerPin() {
+  // From another thread this one may be gone.
+  if (pthread_equal(thread_, pthread_self())) pthread_setaffinity_np(thread_, sizeof before_, &before_);
+}
+
 Lane::Lane(LaneOptions options)
     : options_(std::move(options)), taken_(std::make_unique<std::atomic<uint32_t>[]>(options_.ranks)) {
   for (uint32_t rank = options_.caller_is_rank0 ? 1 : 0; rank < options_.ranks; ++rank) {
@@ -82,6 +93,9 @@ void Lane::thread_loop(uint32_t rank) {
 }
 
 void Lane::work_until(const Job& job) {
+  // Ranks that wait for each other in turns look to the system like the load of one thread: it may well leave
+  // them on one CPU, at a third of the speed.
+  if (!caller_pin_ && !options_.cpus.empty()) caller_pin_.emplace(options_.cpus[0]);
   while (!job.done() &&
          taken_[0].load(std::memory_order_relaxed) != published_.load(std::memory_order_relaxed)) {
     run_next(0);

@@ -3,11 +3,15 @@
 // core is idle or oversubscribed. Submission and waiting happen on one control thread.
 #pragma once
 
+#include <pthread.h>
+#include <sched.h>
+
 #include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -48,8 +52,21 @@ struct LaneOptions {
   uint32_t index = 0;
   uint32_t ranks = 1;
   bool caller_is_rank0 = false;
-  std::vector<int> cpus;  ///< rank i is pinned to cpus[i]; empty: not pinned
+  std::vector<int> cpus;  ///< rank i is pinned to cpus[i], a caller from its first work on; empty: not pinned
   uint32_t spins = 0;
+};
+
+/// Keeps the thread that makes one on a CPU until it destroys it.
+class CallerPin {
+ public:
+  explicit CallerPin(int cpu);
+  ~CallerPin();
+  CallerPin(const CallerPin&) = delete;
+  CallerPin& operator=(const CallerPin&) = delete;
+
+ private:
+  pthread_t thread_;
+  cpu_set_t before_;
 };
 
 class Lane {
@@ -76,6 +93,7 @@ class Lane {
   std::unique_ptr<std::atomic<uint32_t>[]> taken_;  // per rank: jobs finished
   std::atomic<bool> stop_{false};
   std::vector<std::thread> threads_;
+  std::optional<CallerPin> caller_pin_;
 };
 
 /// Pins the calling thread; false where the OS refuses (then it just is not pinned).
