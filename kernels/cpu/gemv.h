@@ -12,8 +12,9 @@ namespace {
 
 constexpr size_t kGemvStreams = 4;
 // Ahead of use in each stream, and no nearer than L2: a line on its way to L1 holds one of the few buffers
-// that loads need themselves.
-constexpr size_t kPrefetchBytes = 1024;
+// that loads need themselves. Farther in Q6_K, where it measured 9% faster on cold weights, and no other did.
+template <class Q>
+constexpr size_t kPrefetchBytes = Q::kDType == DType::Q6_K ? 2048 : 1024;
 
 /// Adds one block to the accumulator of 16 rows.
 template <class Q>
@@ -50,7 +51,7 @@ static void gemv_groups(const uint8_t* first, size_t stream_bytes, const PackedL
     for (; b < record_end; sub = 0, header += Q::kHeaderBytes) {
       for (size_t g = 0; g < kGroups; ++g) {
         for (size_t line = 0; line < Q::kHeaderBytes; line += 64) {
-          prefetch_far(header + g * stream_bytes + kPrefetchBytes + line);
+          prefetch_far(header + g * stream_bytes + kPrefetchBytes<Q> + line);
         }
         Q::scales(header + g * stream_bytes, scale[g], min[g]);
       }
@@ -58,7 +59,8 @@ static void gemv_groups(const uint8_t* first, size_t stream_bytes, const PackedL
 #pragma GCC unroll 4
         for (size_t g = 0; g < kGroups; ++g) {
           const uint8_t* from = codes + g * stream_bytes;
-          for (size_t line = 0; line < Q::kCodeBytes; line += 64) prefetch_far(from + kPrefetchBytes + line);
+          for (size_t line = 0; line < Q::kCodeBytes; line += 64)
+            prefetch_far(from + kPrefetchBytes<Q> + line);
           VB w[8];
           Q::codes(from, w);
           acc[g] = add_block<Q>(w, scale[g] + sub * kHalves, min[g] + sub * kHalves, values + b * kBlockCols,
