@@ -166,7 +166,17 @@ function addEngine() {
     addGoldens(`tokens of transformers in Node for Arm (${isas.at(-1)})`, cpu, 'off', chosen);
     addDoctor(node, path.join(staged, 'infer.js'), cpu, isas);
   }
-  const withGpu = ['granitemoe', 'mixtral', 'olmoe', 'phimoe', 'qwen2_moe', 'qwen3_moe'];
+  const withGpu = [
+    'deepseek_v2',
+    'gpt_oss',
+    'granitemoe',
+    'llama4',
+    'mixtral',
+    'olmoe',
+    'phimoe',
+    'qwen2_moe',
+    'qwen3_moe',
+  ];
   addGoldens('tokens of transformers in Node for Arm, emulated GPU', 'max', 'emulated', withGpu);
 }
 

@@ -190,7 +190,10 @@ int main(int argc, char** argv) {
   }
   std::vector<std::unique_ptr<Model>> models;
   models.push_back(std::make_unique<Model>("tiny", tiny_spec()));
-  if (!wanted.tiny) models.push_back(std::make_unique<Model>("mixed", mixed_spec()));
+  if (!wanted.tiny) {
+    models.push_back(std::make_unique<Model>("mixed", mixed_spec()));
+    models.push_back(std::make_unique<Model>("normed", normed_spec()));
+  }
   for (const auto& model : models) {
     if (wanted("layouts")) {
       test_layouts(*model);

@@ -119,8 +119,10 @@ class GpuRun {
   /// The slot of an expert that this layer computes on the GPU, or -1; `taken`: slots that the layer uses
   /// already.
   int32_t slot_of(uint32_t layer, uint32_t expert, uint32_t taken) const {
-    if (!resident_.empty())
-      return expert == 1 || expert == 2 ? static_cast<int32_t>(layer / 2 * 2 + expert - 1) : -1;
+    if (!resident_.empty()) {
+      const uint32_t slot = layer / 2 * 2 + expert - 1;
+      return (expert == 1 || expert == 2) && slot < slots_ ? static_cast<int32_t>(slot) : -1;
+    }
     return expert % 3 != 0 && taken + 1 < slots_ ? static_cast<int32_t>(taken) : -1;
   }
 

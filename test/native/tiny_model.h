@@ -92,6 +92,31 @@ inline ModelSpec mixed_spec() {
   return spec;
 }
 
+/// Gemma 4's norms behind the parts of a layer and branches, Llama 4's chunks, temperatures and weights on
+/// inputs.
+inline ModelSpec normed_spec() {
+  ModelSpec spec = tiny_spec();
+  spec.logits_softcap = 5;
+  for (size_t i = 0; i < 3; ++i) {
+    LayerSpec& layer = spec.layers[i];
+    layer.post_norms = layer.output_scale = i != 2;
+    layer.attention.qk_norm = i == 2 ? QkNorm::HeadUnit : QkNorm::Head;
+    layer.attention.keys_as_values = layer.attention.value_norm = i == 0;
+  }
+  FfnSpec& branches = spec.layers[0].ffn;
+  branches.branch_norms = true;
+  branches.shared_intermediate_size = 9;
+  branches.router.expert_scale = true;
+  branches.router.logit_multiplier = 0.4F;
+  spec.layers[1].attention.chunk_size = 16;
+  spec.layers[2].attention.temperature_scale = 0.2F;
+  spec.layers[2].attention.temperature_floor = 4;
+  spec.layers[2].attention.rope = -1;
+  spec.layers[2].ffn.router.scoring = Scoring::TopkSigmoid;
+  spec.layers[2].ffn.router.scales_input = true;
+  return spec;
+}
+
 /// Sizes that formats with blocks of 256 columns can hold; three superblocks do not divide over two ranks.
 inline ModelSpec superblock_spec() {
   ModelSpec spec = tiny_spec();
@@ -141,13 +166,14 @@ class WeightFile {
     } else {
       add(Role::Query, i, -1, a.q_size(), hidden);
       add(Role::Key, i, -1, a.kv_size(), hidden);
-      add(Role::Value, i, -1, a.kv_size(), hidden);
+      if (!a.keys_as_values) add(Role::Value, i, -1, a.kv_size(), hidden);
       add(Role::Output, i, -1, hidden, a.q_size());
-      add(Role::QueryNorm, i, -1, 1, a.head_dim);
-      add(Role::KeyNorm, i, -1, 1, a.head_dim);
+      if (a.qk_norm == QkNorm::Head) add(Role::QueryNorm, i, -1, 1, a.head_dim);
+      if (a.qk_norm == QkNorm::Head) add(Role::KeyNorm, i, -1, 1, a.head_dim);
       if (a.output_gate) add(Role::OutputGate, i, -1, a.q_size(), hidden);
     }
     if (a.sinks) add(Role::AttentionSinks, i, -1, 1, a.num_heads);
+    add_norms(layer, i, hidden);
     const FfnSpec& ffn = layer.ffn;
     if (!ffn.is_moe) return add_ffn(Role::Gate, Role::Up, Role::Down, i, -1, ffn.intermediate_size, hidden);
     add(Role::Router, i, -1, ffn.num_experts, hidden);
@@ -163,7 +189,18 @@ class WeightFile {
     }
     if (ffn.shared_intermediate_size == 0) return;
     add_ffn(Role::SharedGate, Role::SharedUp, Role::SharedDown, i, -1, ffn.shared_intermediate_size, hidden);
-    add(Role::SharedExpertGate, i, -1, 1, hidden);
+    if (ffn.shared_gate_sigmoid) add(Role::SharedExpertGate, i, -1, 1, hidden);
+  }
+  void add_norms(const LayerSpec& layer, int32_t i, uint32_t hidden) {
+    if (layer.post_norms) {
+      for (const Role role : {Role::AttentionPostNorm, Role::FfnPostNorm}) add(role, i, -1, 1, hidden);
+    }
+    if (layer.ffn.branch_norms) {
+      for (const Role role : {Role::SharedPostNorm, Role::ExpertNorm, Role::ExpertPostNorm, Role::RouterNorm})
+        add(role, i, -1, 1, hidden);
+    }
+    if (layer.ffn.router.expert_scale) add(Role::RouterExpertScale, i, -1, 1, layer.ffn.num_experts);
+    if (layer.output_scale) add(Role::LayerScale, i, -1, 1, 1);
   }
   void add_recurrent(const RecurrentSpec& r, int32_t i, uint32_t hidden) {
     add(Role::ConvKernel, i, -1, r.conv_channels(), r.conv_width);
