@@ -94,7 +94,7 @@ void attention_rate(uint32_t heads, uint32_t kv_heads, uint32_t tokens) {
 /// DeepSeek-V2-Lite's latents.
 void latent_rate(uint32_t tokens) {
   const uint32_t heads = 16, latent_dim = 576, value_dim = 512, positions = size_of(2048, 96);
-  const uint32_t splits = tokens == 1 ? size_of(11, 2) : 1;
+  const uint32_t splits = tokens == 1 ? size_of(3, 2) : 1;
   const size_t block_bytes = latent_pool_block_bytes(kF16, latent_dim);
   Sequence s(positions, tokens, block_bytes, heads * latent_dim, heads * value_dim);
   Buffer<float> parts(latent_attention_workspace(1, heads, value_dim, splits));

@@ -144,7 +144,7 @@ cudaError_t latent_attention(const LatentAttentionArgs& args, cudaStream_t strea
 size_t latent_attention_workspace(uint32_t num_tokens, uint32_t num_heads, uint32_t value_dim,
                                   uint32_t num_splits);
 uint32_t latent_tile_tokens(uint32_t num_heads);
-/// Thread blocks that share the heads of a token.
-uint32_t latent_head_blocks(uint32_t num_heads);
+/// Thread blocks that share the heads of a token; each reads the latents.
+uint32_t latent_head_blocks(uint32_t num_heads, uint32_t kv_dtype);
 
 }  // namespace nearmoe::cuda

@@ -19,6 +19,21 @@ struct KvElement<KvKind::F32> {
   using Type = float;
 };
 
+__device__ __forceinline__ unsigned float_to_half_bits(float x) {
+#if defined(__CUDACC__)
+  return __half_as_ushort(__float2half_rn(x));
+#else
+  return std::bit_cast<uint16_t>(__float2half_rn(x).value);
+#endif
+}
+
+/// Two floats as f16 pair (x in the low half), and what is left of them as another pair.
+__device__ __forceinline__ void split_half_pair(float x, float y, unsigned& high, unsigned& low) {
+  const unsigned hx = float_to_half_bits(x), hy = float_to_half_bits(y);
+  high = hx | hy << 16;
+  low = float_to_half_bits(x - half_bits_to_float(hx)) | float_to_half_bits(y - half_bits_to_float(hy)) << 16;
+}
+
 template <KvKind K>
 __device__ __forceinline__ void store_kv(uint8_t* base, size_t index, float x) {
   if constexpr (K == KvKind::F32) {
@@ -26,11 +41,7 @@ __device__ __forceinline__ void store_kv(uint8_t* base, size_t index, float x) {
   } else if constexpr (K == KvKind::BF16) {
     reinterpret_cast<uint16_t*>(base)[index] = static_cast<uint16_t>(float_to_bf16_bits(x));
   } else {
-#if defined(__CUDACC__)
-    reinterpret_cast<uint16_t*>(base)[index] = __half_as_ushort(__float2half_rn(x));
-#else
-    reinterpret_cast<uint16_t*>(base)[index] = std::bit_cast<uint16_t>(__float2half_rn(x).value);
-#endif
+    reinterpret_cast<uint16_t*>(base)[index] = static_cast<uint16_t>(float_to_half_bits(x));
   }
 }
 

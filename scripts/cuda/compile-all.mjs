@@ -113,12 +113,12 @@ function tooLarge(kernel) {
 
 /**
  * Dynamic shared memory of a kernel, which only its launch knows: attention_prefill.cu, kSharedBytes;
- * latent_attention.cu, shared_bytes for rows of 576 values.
+ * latent_tile.cuh, LatentTiling for rows of 576 values.
  * @param {string} name
  */
 function dynamicShared(name) {
-  const latent = /^latent_attention<(\w+)>$/.exec(name)?.[1];
-  if (latent) return 2 * (576 + 8) * (2 * 16 + (latent === 'bf16' ? 1 : 2) * 16);
+  const [, latent, groups] = /^latent_attention<(\w+), (\d)>$/.exec(name) ?? [];
+  if (latent) return 2 * (576 + 8) * 16 * (2 * Number(groups) + (latent === 'f32' || groups === '1' ? 2 : 1));
   const [, head, kind] = /^attention_prefill<(\d+), (\w+)>$/.exec(name) ?? [];
   if (!head) return 0;
   const [rows, keys] = head === '256' ? [32, 16] : [64, 32];

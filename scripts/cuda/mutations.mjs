@@ -160,6 +160,18 @@ export const mutants = [
     to: 'sum += parts[s * size + d];',
   },
   {
+    name: 'latent_attention: a row forgets by how much its queries were brought into range',
+    ...{ file: 'latent_tile.cuh', unit: 'latent_attention', test: 'latent_attention' },
+    from: 'a.scale * range.y',
+    to: 'a.scale',
+  },
+  {
+    name: 'latent_attention: latents are used before their copies have landed',
+    ...{ file: 'latent_attention.cu', test: 'latent_attention' },
+    from: 'cp_async_wait<0>();',
+    to: 'cp_async_wait<1>();',
+  },
+  {
     name: 'latent_attention: no barrier between scores and softmax',
     ...{ file: 'latent_attention.cu', test: 'latent_attention' },
     from: 'scores[warp >> 1]);\n    __syncthreads();',

@@ -47,6 +47,7 @@ function followIncludes(file, seen = new Set()) {
   if (seen.has(file)) return seen;
   seen.add(file);
   for (const [, name] of readFileSync(file, 'utf8').matchAll(/^#include "(.+)"$/gm)) {
+    if (name === 'cuda_on_cpu.h') continue; // the emulation, which nvcc does not see
     const found = [path.dirname(file), root]
       .map((base) => path.join(base, name ?? ''))
       .find((candidate) => existsSync(candidate));

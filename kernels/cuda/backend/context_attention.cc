@@ -6,9 +6,10 @@
 namespace nearmoe::gpu {
 namespace {
 
-/// A part of a sequence shorter than this does not pay for its merging: with 8 query heads on a KV head of an
-/// f16 cache, writing and reading a part's sums is 8.5% of its keys and values at 192 positions.
+/// A part of a sequence shorter than this does not pay for its merging.
 constexpr uint32_t kSplitPositions = 192;
+/// Its keys and values are to be so many times its sums, which are written and read once.
+constexpr size_t kSplitShare = 12;
 
 }  // namespace
 
@@ -131,13 +132,18 @@ NmGpuCode Context::rotate_and_store(uint32_t layer) {
 uint32_t Context::decode_splits(uint32_t layer) const {
   const NmGpuAttention& a = model_.layer(layer).attention;
   const bool latent = Model::is_latent(a);
-  const uint32_t blocks = latent ? cuda::latent_head_blocks(a.num_heads) : a.num_kv_heads;
+  const uint32_t blocks = latent ? cuda::latent_head_blocks(a.num_heads, options_.kv_dtype) : a.num_kv_heads;
   const size_t token_floats =
       latent ? cuda::latent_attention_workspace(1, a.num_heads, a.latent.key_value_rank, 1)
              : cuda::attention_decode_workspace(1, a.num_heads, cuda::padded_head_dim(a.head_dim), 1);
   const uint32_t tokens = std::max(upload_.num_decode_tokens, 1U);
   const uint32_t wanted = 2 * multiprocessors_ / std::max(tokens * blocks, 1U) + 1;
-  const uint32_t useful = upload_.longest_decode / kSplitPositions + 1;
+  // More heads than one block has are work enough to go by multiprocessors instead of by bytes.
+  const size_t position_bytes = Model::kv_block_bytes(a, options_.kv_dtype) / cuda::kKvTokens;
+  const size_t least = latent && blocks == 1 ? kSplitShare * 2 * token_floats * sizeof(float) / position_bytes
+                                             : kSplitPositions;
+  const uint32_t useful =
+      upload_.longest_decode / std::max(kSplitPositions, static_cast<uint32_t>(least)) + 1;
   const auto room = static_cast<uint32_t>(split_floats_ / (tokens * token_floats));
   return std::max(std::min({wanted, useful, room, kMaxSplits}), 1U);
 }

@@ -6,11 +6,14 @@
 
 namespace gpu_host {
 
+void (*async_copy_read)(const void* from) = nullptr;
+
 void async_copy(void* to, const void* from, bool zero, const char* file, int line) {
   if ((reinterpret_cast<uintptr_t>(to) | (zero ? 0 : reinterpret_cast<uintptr_t>(from))) & 15) {
     fail("cp.async: not 16-byte aligned (%s:%d)", file, line);
   }
   TSAN_ONLY(if (!zero) __tsan_read16(const_cast<void*>(from)); __tsan_write16(to);)
+  if (!zero && async_copy_read) async_copy_read(from);
   Fiber& fiber = *current;
   if (fiber.num_copies == kMaxAsyncCopies)
     fail("cp.async: more than 128 copies under way (%s:%d)", file, line);

@@ -56,6 +56,8 @@ void* dynamic_shared();
 
 /// cp.async: copies that land when their group is waited for.
 void async_copy(void* to, const void* from, bool zero, const char* file, int line);
+/// Told of the 16 bytes that each copy reads; for tests that count them.
+extern void (*async_copy_read)(const void* from);
 void async_commit();
 void async_wait(int groups_under_way);
 

@@ -4,8 +4,8 @@
 // layouts are those of the PTX ISA ("Matrix Fragments for mma.m16n8k16 / m16n8k32"); with g = lane / 4 and t
 // = lane % 4:
 //   A (16 x K): register i holds row g + 8 * (i & 1), values of K from (i >> 1) * K/2 + t * n on, n = 2
-//   (bf16) or 4 (s8) B (K x 8):  register i holds column g, values of K from i * K/2 + t * n on C (16 x 8):
-//   value i is row g + 8 * (i >> 1), column 2 * t + (i & 1)
+//   (bf16, f16) or 4 (s8) B (K x 8):  register i holds column g, values of K from i * K/2 + t * n on C (16 x
+//   8): value i is row g + 8 * (i >> 1), column 2 * t + (i & 1)
 #pragma once
 
 #include "gpu_rt.h"
@@ -23,6 +23,19 @@ __device__ __forceinline__ void mma_bf16(float (&d)[4], const unsigned (&a)[4], 
 #if GPU_AMPERE
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+  __trap();
+#endif
+}
+
+/// The same with f16 in.
+__device__ __forceinline__ void mma_f16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+#if GPU_AMPERE
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
       "{%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
@@ -133,6 +146,10 @@ inline float bf16_value(unsigned pair, int high) {
   return __uint_as_float(high ? pair & 0xffff0000u : pair << 16);
 }
 
+inline float f16_value(unsigned pair, int high) {
+  return static_cast<float>(std::bit_cast<cpu_half>(static_cast<uint16_t>(high ? pair >> 16 : pair)));
+}
+
 /// The common part of all shapes: PER values of `Value` in a register, K columns. `value(reg, i)` takes one
 /// out.
 template <int K, int PER, class D, class Value, class F>
@@ -213,6 +230,16 @@ inline void mma_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[
     gpu_host::multiply<16, 2, float, float>(lanes, active, gpu_host::bf16_value);
   };
   gpu_host::warp_op("mma_bf16", ~0u, op, &argument, gpu_host::Fence::No, file_, line_);
+}
+
+inline void mma_f16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], GPU_SITE) {
+  if (gpu_host::device_model.compute_capability < 80)
+    gpu_host::fail("mma_f16 (%s:%d): the device has no products of this size", file_, line_);
+  gpu_host::MmaArgument<float> argument{d, a, b};
+  const auto op = [](void* const* lanes, uint32_t active) {
+    gpu_host::multiply<16, 2, float, float>(lanes, active, gpu_host::f16_value);
+  };
+  gpu_host::warp_op("mma_f16", ~0u, op, &argument, gpu_host::Fence::No, file_, line_);
 }
 
 inline void mma_s8(int (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], GPU_SITE) {

@@ -201,9 +201,11 @@ GPU_TEST(latent_write) {
 
 struct LatentCase {
   uint32_t heads, value_dim, rope_dim, kv_dtype;
-  float q_scale = 1.0f;
+  float q_scale = 1.0f, scale = 1.0f;  ///< of queries, and of scores beside kScale
   uint32_t latent_dim() const { return value_dim + rope_dim; }
 };
+
+constexpr float kScale = 0.2f;
 
 struct LatentFixture {
   LatentCase c;
@@ -241,7 +243,7 @@ struct LatentFixture {
     args.num_heads = c.heads;
     args.latent_dim = c.latent_dim();
     args.value_dim = c.value_dim;
-    args.scale = 0.2f;
+    args.scale = kScale * c.scale;
     args.positions = positions.data();
     args.block_offsets = offsets.data();
     args.block_table = table.data();
@@ -267,7 +269,7 @@ struct LatentFixture {
     for (uint32_t p = 0; p <= batch.positions[t]; ++p) {
       double s = 0;
       for (uint32_t d = 0; d < c.latent_dim(); ++d) s += query[d] * value(p, d);
-      score.push_back(s * static_cast<double>(0.2f));
+      score.push_back(s * static_cast<double>(kScale * c.scale));
       top = std::fmax(top, score.back());
     }
     for (double& s : score) total += s = std::exp(s - top);
@@ -336,11 +338,15 @@ GPU_TEST(latent_attention) {
   check_single({16, 64, 16, kF16}, several, 3);
   check_single({20, 33, 3, kBF16}, several, 8);
   check_single({17, 512, 64, kF16}, one, 2);
-  check_single({2, 48, 16, kF32, 40.0f}, one, 2);  // one key has all the weight
+  check_single({33, 48, 16, kBF16}, several, 2);
+  check_single({2, 48, 16, kF32, 40.0f}, one, 2);            // one key has all the weight
+  check_single({3, 48, 16, kF16, 1e5f, 1e-5f}, several, 2);  // queries beyond the range of f16, on both sides
+  check_single({18, 48, 16, kF16, 1e-7f, 1e7f}, one, 1);
   check_tiles({3, 20, 8, kF32}, start);
   check_tiles({5, 100, 28, kF16}, start);
   check_tiles({1, 16, 16, kBF16}, start);
   check_tiles({18, 40, 24, kF16}, start);
+  check_tiles({40, 40, 24, kF32}, start);
   if (full()) {
     Batch many, prompt;
     many.add(700, 1);

@@ -106,6 +106,46 @@ GPU_TEST(attention_decode_traffic) {
   }
 }
 
+GPU_TEST(latent_attention_traffic) {
+  // DeepSeek-V2-Lite and GLM-4.7-Flash, in parts as the backend cuts them.
+  const uint32_t latent_dim = 576, value_dim = 512, kv_dtype = 1, splits = 2;
+  for (const uint32_t heads : {16u, 20u}) {
+    const uint32_t positions = heads == 16 ? 1376 : 1728, blocks = positions / kKvTokens;
+    std::vector<uint32_t> table(blocks);
+    for (uint32_t b = 0; b < blocks; ++b) table[b] = blocks - 1 - b;
+    const Buffer<uint32_t> block_table(table), offsets(std::vector<uint32_t>{0}),
+        position(std::vector<uint32_t>{positions - 1});
+    const size_t kv_bytes = latent_pool_block_bytes(kv_dtype, latent_dim) * blocks;
+    const Buffer<uint8_t> kv(std::vector<uint8_t>(kv_bytes, 0));
+    const Buffer<float> q(random_floats(size_t{heads} * latent_dim));
+    Buffer<float> out(size_t{heads} * value_dim),
+        parts(latent_attention_workspace(1, heads, value_dim, splits));
+    traffic::reset();
+    const size_t pool = watch(kv), query = watch(q), output = watch(out), partial = watch(parts);
+    LatentAttentionArgs args{};
+    args.q = q.data();
+    args.out = out.data();
+    args.num_heads = heads;
+    args.latent_dim = latent_dim;
+    args.value_dim = value_dim;
+    args.scale = 0.1f;
+    args.positions = position.data();
+    args.block_offsets = offsets.data();
+    args.block_table = block_table.data();
+    args.kv = kv.data();
+    args.kv_dtype = kv_dtype;
+    args.num_tiles = 1;
+    args.num_splits = splits;
+    args.partial = parts.data();
+    const std::string name =
+        text("latent_attention, %u heads, %u positions, %u parts", heads, positions, splits);
+    check_launch(name, latent_attention(args, nullptr));
+    const uint64_t moved = traffic::counted(pool).blocks + traffic::counted(query).distinct +
+                           traffic::counted(output).distinct + 2 * traffic::counted(partial).distinct;
+    check_traffic(name, moved, kv_bytes + size_t{heads} * (latent_dim + value_dim) * sizeof(float));
+  }
+}
+
 GPU_TEST(dispatch_traffic) {
   const uint32_t tokens = 512, top_k = 8, experts = 64, pairs = tokens * top_k;
   std::vector<int32_t> ids(pairs);
