@@ -7,7 +7,8 @@
  *         [--repetitions 20] [--json]
  *
  * Loads the package as built (dist/). A layer's time is that of a step without leaving clients over the number of layers:
- * of a whole chunk of the prompt, or of one token.
+ * of a whole chunk of the prompt, or of one token. The floor is the same way without an engine: clients, sockets and server
+ * of this process, and a model that lets go of an answer at once.
  */
 import { subscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
@@ -34,12 +35,15 @@ const ANSWER_TOKENS = 400;
 
 const model = await loadModel({ model: args.model, kvTokens: 8192 });
 const server = createServer(model, { modelName: 'm', maxConcurrent: 1, dashboard: false });
-const { port } = await server.listen({ port: 0 });
+const engine = await server.listen({ port: 0 });
+const idleServer = createServer(idleModel(), { modelName: 'm', maxConcurrent: 1, dashboard: false });
+const idle = await idleServer.listen({ port: 0 });
 const promptTokens = Math.min(Number(args['prompt-tokens']), model.info.maxContext - ANSWER_TOKENS - 2);
 
 /** Told of each request that the engine is given: the first of these functions. @type {((nowMs: number) => void)[]} */
 const waitingStarts = [];
-subscribe('nearmoe.request.start', () => waitingStarts.shift()?.(performance.now()));
+const start = () => waitingStarts.shift()?.(performance.now());
+subscribe('nearmoe.request.start', start);
 const started = () => new Promise((resolve) => waitingStarts.push(resolve));
 
 const ids = seeded(1);
@@ -47,57 +51,97 @@ const randomPrompt = (/** @type {number} */ length) =>
   Array.from({ length }, () => 3 + Math.floor(ids() * (VOCABULARY - 3)));
 
 const layerMs = await measureLayers();
+// Code that runs for the first time is not what is measured.
+await series('idle', true);
 /** @type {Record<string, { layerMs: number, freedMs: number[] }>} */
 const cases = {
+  'floor, streamed': { layerMs: 0, freedMs: await series('idle', true) },
+  'floor, whole': { layerMs: 0, freedMs: await series('idle', false) },
   'prefill, streamed': { layerMs: layerMs.prefill, freedMs: await series('prefill', true) },
   'prefill, whole': { layerMs: layerMs.prefill, freedMs: await series('prefill', false) },
   'decode, streamed': { layerMs: layerMs.decode, freedMs: await series('decode', true) },
 };
-await server.close();
+await Promise.all([server.close(), idleServer.close()]);
 await model.dispose();
 report();
 
 /** Milliseconds of a layer in a chunk of a prompt and in the step of one token, medians. */
 async function measureLayers() {
-  const begun = started();
-  const options = { maxTokens: 32, temperature: 0, ignoreEos: true, trace: true };
-  const { trace = [] } = await model.generate({ inputIds: randomPrompt(promptTokens) }, options).result;
-  await begun;
-  const steps = trace
-    .filter(({ lane, name }) => lane === 'engine' && name === 'step')
-    .map(({ startUs, endUs }) => (endUs - startUs) / 1e3);
-  const chunks = steps.slice(0, -options.maxTokens);
+  // The first prompt also pays for pages that nobody has touched yet.
+  await stepTimes(promptTokens, 1);
+  const chunks = await stepTimes(promptTokens, 1);
+  const tokens = await stepTimes(16, 32);
   const { layers } = model.info;
   // The last chunk is what is left of the prompt, with the first token.
-  return { prefill: quantile(chunks, 0.5) / layers, decode: quantile(steps.slice(-30), 0.5) / layers };
+  return {
+    prefill: quantile(chunks.slice(0, -1), 0.5) / layers,
+    decode: quantile(tokens.slice(1), 0.5) / layers,
+  };
 }
 
-/** @param {'prefill' | 'decode'} phase @param {boolean} stream */
+/** Milliseconds of each step of a request. @param {number} length @param {number} maxTokens */
+async function stepTimes(length, maxTokens) {
+  const begun = started();
+  const options = { maxTokens, temperature: 0, ignoreEos: true, trace: true };
+  const { trace = [] } = await model.generate({ inputIds: randomPrompt(length) }, options).result;
+  await begun;
+  return trace
+    .filter(({ lane, name }) => lane === 'engine' && name === 'step')
+    .map(({ startUs, endUs }) => (endUs - startUs) / 1e3);
+}
+
+/** A model that never answers, and lets go of a request as soon as it is cancelled. */
+function idleModel() {
+  const generate = (/** @type {unknown} */ _prompt, /** @type {{ signal: AbortSignal }} */ { signal }) => {
+    start();
+    const cancelled = once(signal, 'abort').then(() => Promise.reject(signal.reason));
+    cancelled.catch(() => undefined);
+    const parts = async function* () {
+      yield await cancelled;
+    };
+    return { parts, result: cancelled, cancel: () => undefined };
+  };
+  return /** @type {any} */ ({ info: model.info, generate, chat: generate, stats: () => model.stats() });
+}
+
+/** @typedef {'prefill' | 'decode' | 'idle'} Phase */
+
+/** @param {Phase} phase @param {boolean} stream */
 async function series(phase, stream) {
   const freedMs = [];
   for (let run = 0; run < repetitions; run++) freedMs.push(await leave(phase, stream, run / repetitions));
   return freedMs;
 }
 
-/** One client that leaves, at a moment that is told by `share`. @param {'prefill' | 'decode'} phase @param {boolean} stream @param {number} share */
+/** One client that leaves, at a moment that is told by `share`. @param {Phase} phase @param {boolean} stream @param {number} share */
 async function leave(phase, stream, share) {
   const first = started();
   const prompt = randomPrompt(phase === 'prefill' ? promptTokens : 16);
-  const leaving = ask({ prompt, max_tokens: ANSWER_TOKENS, ignore_eos: true, stream });
+  const { port } = phase === 'idle' ? idle : engine;
+  const leaving = ask(port, { prompt, max_tokens: ANSWER_TOKENS, ignore_eos: true, stream });
   leaving.on('error', () => undefined);
   await first;
   const second = started();
-  const waiting = ask({ prompt: [3], max_tokens: 1 });
+  const waiting = ask(port, { prompt: [3], max_tokens: 1 });
+  waiting.on('error', () => undefined);
   if (phase === 'decode') {
     const [response] = await once(leaving, 'response');
     await once(response, 'data');
   }
   // Spread over several layers of several steps.
-  const spreadMs = phase === 'prefill' ? 0.7 * layerMs.prefill * model.info.layers : 20 * layerMs.decode;
-  await new Promise((resolve) => setTimeout(resolve, 5 + share * spreadMs));
+  const spreadMs = {
+    prefill: 0.7 * layerMs.prefill * model.info.layers,
+    decode: 20 * layerMs.decode,
+    idle: 0,
+  };
+  await new Promise((resolve) => setTimeout(resolve, 5 + share * spreadMs[phase]));
   const leftMs = performance.now();
   leaving.destroy();
   const freedMs = (await second) - leftMs;
+  if (phase === 'idle') {
+    waiting.destroy();
+    return freedMs;
+  }
   const [response] = await once(waiting, 'response');
   if (response.statusCode !== 200) throw new Error(`the waiting request got ${response.statusCode}`);
   response.resume();
@@ -105,8 +149,8 @@ async function leave(phase, stream, share) {
   return freedMs;
 }
 
-/** @param {object} body */
-function ask(body) {
+/** @param {number} port @param {object} body */
+function ask(port, body) {
   const sent = httpRequest({
     port,
     agent: false,
@@ -133,7 +177,9 @@ function report() {
   console.log(`${args.model}, ${repetitions} clients that leave each; milliseconds until the place is free`);
   for (const { name, layerMs: layer, p50Ms, p90Ms, mostMs } of rows) {
     const [p50, p90, most] = [p50Ms, p90Ms, mostMs].map((value) => value.toFixed(2));
-    console.log(`${name.padEnd(18)} p50 ${p50}, p90 ${p90}, most ${most}; a layer takes ${layer.toFixed(3)}`);
+    console.log(
+      `${name.padEnd(18)} p50 ${p50}, p90 ${p90}, most ${most}${layer > 0 ? `; a layer takes ${layer.toFixed(3)}` : ''}`,
+    );
   }
 }
 

@@ -10,6 +10,10 @@
 namespace nearmoe {
 namespace {
 
+/// Rows of the head between two looks at the cancel flags; a multiple of kRowGroup.
+constexpr uint32_t kLogitRows = 2048;
+static_assert(kLogitRows % kRowGroup == 0);
+
 uint32_t bit(DType dtype) { return 1U << static_cast<unsigned>(traits(dtype).activation); }
 
 uint32_t formats_of(const SlicedMatrix& matrix) { return matrix.present() ? bit(matrix.slices[0].dtype) : 0; }
@@ -87,7 +91,9 @@ void Forward::begin_step(const Step* step) {
   for (auto* ranks : {&buffers_.unit_scratch, &buffers_.dense_scratch}) {
     for (RankScratch& scratch : *ranks) scratch.clock.reset();
   }
-  aborted_.store(false, std::memory_order_relaxed);
+  for (std::atomic<bool>& seen : aborted_) seen.store(false, std::memory_order_relaxed);
+  // Ranks that were left amid the logits did not count themselves.
+  chosen_.store(0, std::memory_order_relaxed);
 }
 
 Range Forward::my_tokens(uint32_t rank) const {
@@ -100,21 +106,23 @@ float* Forward::hidden_row(uint32_t rank, uint32_t token) {
   return base + size_t{token} * spec_.hidden_size;
 }
 
-bool Forward::check_cancel(uint32_t rank) {
-  if (rank == 0) {
-    for (const StepSequence& sequence : step_->sequences) {
-      // Partner: the main thread's Atomics.store on the shared flag.
-      if (cancel_flags_[sequence.cancel_slot].load(std::memory_order_acquire) != 0) {
-        aborted_.store(true, std::memory_order_release);
-      }
-    }
-  }
-  return topology_.dense_ranks == 1 && aborted();
+bool Forward::is_cancelled() const {
+  return std::any_of(step_->sequences.begin(), step_->sequences.end(), [this](const StepSequence& sequence) {
+    // Partner: the main thread's Atomics.store on the shared flag.
+    return cancel_flags_[sequence.cancel_slot].load(std::memory_order_acquire) != 0;
+  });
 }
 
 void Forward::meet(uint32_t rank) {
   barrier_.arrive_and_wait();
   dense_scratch(rank).clock.lap(TimedOp::Barrier);
+}
+
+bool Forward::meet_to_go_on(uint32_t rank, Part part) {
+  std::atomic<bool>& seen = aborted_[static_cast<size_t>(part)];
+  if (rank == 0 && is_cancelled()) seen.store(true, std::memory_order_release);
+  meet(rank);
+  return !seen.load(std::memory_order_acquire);
 }
 
 void Forward::embed(uint32_t token, float* out) const {
@@ -238,25 +246,19 @@ void Forward::prepare_input(uint32_t rank, uint32_t layer, Part part) {
 void Forward::run_layers(uint32_t rank, uint32_t first, uint32_t end) {
   dense_scratch(rank).clock.start();
   for (uint32_t layer = first; layer < end; ++layer) {
-    if (check_cancel(rank)) return;
     attention_part(rank, layer);
-    meet(rank);
-    // Rank 0 raised the flag before that barrier and touches it again only behind the next one, so all ranks
-    // agree.
-    if (aborted()) return;
+    if (!meet_to_go_on(rank, Part::Attention)) return;
     const double start = now_us();
     ffn_part(rank, layer);
     ffn_us_[size_t{layer} * topology_.unit_ranks() + rank] = now_us() - start;
-    meet(rank);
+    if (!meet_to_go_on(rank, Part::Ffn)) return;
   }
 }
 
 void Forward::run_attention_and_router(uint32_t rank, uint32_t layer) {
   dense_scratch(rank).clock.start();
-  if (check_cancel(rank)) return;
   attention_part(rank, layer);
-  meet(rank);
-  if (aborted()) return;
+  if (!meet_to_go_on(rank, Part::Attention)) return;
   prepare_input(rank, layer, Part::Ffn);
   const FfnSpec& ffn = spec_.layers[layer].ffn;
   if (!ffn.is_moe) {
@@ -291,26 +293,42 @@ void Forward::run_logits(uint32_t rank, uint32_t candidates) {
   prepare_rows(input, formats_of(lm_head()), mine);
   clock.lap(TimedOp::Input);
   meet(rank);
-  project_logits(rank, rows);
+  if (!project_logits(rank)) return;
   if (candidates > 0) choose_candidates(rank, rows, candidates);
   clock.lap(TimedOp::LmHead);
 }
 
-void Forward::project_logits(uint32_t rank, uint32_t rows) {
+bool Forward::project_logits(uint32_t rank) {
   const SlicedMatrix& head = lm_head();
   const PackedMatrix& slice = head.slices[rank];
-  if (slice.rows == 0) return;
+  for (uint32_t first = 0; first < slice.rows; first += kLogitRows) {
+    // The head may take as long as several layers. Nobody waits for another rank from here on.
+    if (is_cancelled()) {
+      aborted_[0].store(true, std::memory_order_release);
+      return false;
+    }
+    logit_rows(slice, {first, std::min(first + kLogitRows, slice.rows)}, head.ranges[rank].begin);
+  }
+  return true;
+}
+
+void Forward::logit_rows(const PackedMatrix& slice, Range mine, uint32_t slice_begin) {
   const LayerInput& input = buffers_.final_input;
+  const auto rows = static_cast<uint32_t>(step_->logit_tokens.size());
   const auto format = static_cast<size_t>(traits(slice.dtype).activation);
-  float* logits = buffers_.logits + head.ranges[rank].begin;
-  ops_.matmul(slice, {input.prepared[format], input.stride[format], nullptr, rows}, logits, spec_.vocab_size);
+  PackedMatrix part = slice;
+  part.data += packed_bytes(slice.dtype, mine.begin, slice.cols);
+  part.rows = mine.size();
+  const uint32_t begin = slice_begin + mine.begin;
+  float* logits = buffers_.logits + begin;
+  ops_.matmul(part, {input.prepared[format], input.stride[format], nullptr, rows}, logits, spec_.vocab_size);
   for (uint32_t i = 0; i < rows; ++i) {
     float* row = logits + size_t{i} * spec_.vocab_size;
-    if (spec_.lm_head_bias) ops_.add(weights_.lm_head_bias.data() + head.ranges[rank].begin, row, slice.rows);
+    if (spec_.lm_head_bias) ops_.add(weights_.lm_head_bias.data() + begin, row, part.rows);
     if (spec_.logits_multiplier != 1) {
-      for (uint32_t n = 0; n < slice.rows; ++n) row[n] *= spec_.logits_multiplier;
+      for (uint32_t n = 0; n < part.rows; ++n) row[n] *= spec_.logits_multiplier;
     }
-    if (spec_.logits_softcap > 0) cap_logits(row, slice.rows, spec_.logits_softcap);
+    if (spec_.logits_softcap > 0) cap_logits(row, part.rows, spec_.logits_softcap);
   }
 }
 

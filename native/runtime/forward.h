@@ -6,6 +6,8 @@
 // the lane.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <vector>
@@ -44,9 +46,14 @@ class Forward {
 
   /// Called by the control thread between jobs.
   void begin_step(const Step* step);
-  bool aborted() const { return aborted_.load(std::memory_order_acquire); }
+  /// A cancel flag of the step was seen up, and the step was left.
+  bool aborted() const {
+    return std::any_of(aborted_.begin(), aborted_.end(),
+                       [](const std::atomic<bool>& seen) { return seen.load(std::memory_order_acquire); });
+  }
 
-  /// No GPU lane: layers [first, end). Sets aborted() at a layer's start if a cancel flag of the step is up.
+  /// No GPU lane: layers [first, end). Cancel flags are read at the end of each layer's attention and at the
+  /// end of the layer.
   void run_layers(uint32_t rank, uint32_t first, uint32_t end);
   /// GPU lane: attention and, for MoE layers, the router; dense layers complete.
   void run_attention_and_router(uint32_t rank, uint32_t layer);
@@ -96,9 +103,11 @@ class Forward {
     return has_branches(layer) ? buffers_.expert_input : buffers_.input;
   }
 
-  bool check_cancel(uint32_t rank);
+  bool is_cancelled() const;
   /// The dense barrier; the wait counts as such.
   void meet(uint32_t rank);
+  /// The dense barrier behind a layer's part. False, for all ranks alike, where the step is cancelled.
+  bool meet_to_go_on(uint32_t rank, Part part);
   void embed(uint32_t token, float* out) const;
   /// Adds what the previous part left: nothing yet (embeds), the ranks' partial sums, or the experts'
   /// contributions.
@@ -196,7 +205,9 @@ class Forward {
     return spec_.tied_embeddings ? weights_.embedding : weights_.lm_head;
   }
   /// This rank's part of the vocabulary for all rows.
-  void project_logits(uint32_t rank, uint32_t rows);
+  bool project_logits(uint32_t rank);
+  /// Logits of the rows `mine` of a rank's slice of the head, which begins at row `slice_begin` of the whole.
+  void logit_rows(const PackedMatrix& slice, Range mine, uint32_t slice_begin);
   void choose_candidates(uint32_t rank, uint32_t rows, uint32_t count);
   void contribute(uint32_t layer, uint32_t expert, uint32_t slice, const FfnSlice& matrices,
                   RankScratch& scratch);
@@ -213,7 +224,10 @@ class Forward {
   uint32_t max_top_k_;
   Barrier barrier_;
   const Step* step_ = nullptr;
-  std::atomic<bool> aborted_{false};
+  /// [part]: raised by rank 0 before the barrier behind that part, read by all ranks behind it. Two, so that
+  /// rank 0 touches none before all ranks have read it: the other part's barrier lies between. Also raised by
+  /// any rank amid the logits, where nobody waits for another.
+  std::array<std::atomic<bool>, 2> aborted_{};
   std::atomic<uint32_t> chosen_{0};       // dense ranks whose candidates are there
   std::vector<double> ffn_us_;            // [layer][rank]
   std::vector<uint32_t> input_formats_;   // [layer][part]: bit per ActFormat that consumers want

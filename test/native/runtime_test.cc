@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <functional>
 #include <random>
 #include <thread>
 
@@ -42,8 +43,11 @@ std::vector<int32_t> make_plan(TestDevice& device, uint32_t layer, uint32_t toke
   return plan;
 }
 
-/// One step; returns the logits, empty if it was aborted.
-std::vector<float> run(TestDevice& device, const std::vector<Sequence>& sequences, Plan pattern = kAllNdp) {
+/// One step; returns the logits, empty if it was aborted. `before_logits` is called between them and the
+/// layers.
+std::vector<float> run(
+    TestDevice& device, const std::vector<Sequence>& sequences, Plan pattern = kAllNdp,
+    const std::function<void()>& before_logits = [] {}) {
   TestDevice::must(device.begin(sequences));
   uint32_t tokens = 0;
   for (const Sequence& s : sequences) tokens += static_cast<uint32_t>(s.tokens.size());
@@ -63,8 +67,10 @@ std::vector<float> run(TestDevice& device, const std::vector<Sequence>& sequence
     const std::vector<int32_t> plan = make_plan(device, layer, tokens, pattern);
     TestDevice::must(device->submit_experts(plan.data(), plan.size(), &ticket));
   }
+  before_logits();
   TestDevice::must(device->submit_logits(0, &ticket));
   TestDevice::must(device->wait(ticket, &aborted));
+  if (aborted) return {};
   const float* logits = device->buffers().logits;
   return {logits, logits + sequences.size() * device->spec().vocab_size};
 }
@@ -173,6 +179,9 @@ void test_cancel(const ModelSpec& spec, const WeightFile& file) {
     const std::vector<float> prompt = run(device, {kPrompt}, 0x15);
     device.flag(0).store(1);
     check(run(device, {kNext}, 0x15).empty(), "a raised flag aborts the step");
+    device.flag(0).store(0);
+    check(run(device, {kNext}, 0x15, [&device] { device.flag(0).store(1); }).empty(),
+          "a flag raised behind the layers aborts the logits");
     device.flag(0).store(0);
     device.flag(1).store(1);
     check(same_bits(run(device, {kPrompt}, 0x15), prompt),
