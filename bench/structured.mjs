@@ -68,7 +68,11 @@ function masksAlone(size) {
   });
   const none = new Uint8Array(0);
   const source = { vocabSize: size + 1, eosIds: [size], droppedSpaces: 0 };
-  const constraints = new Constraints({ ...source, bytesOf: (id) => tokens[id] ?? none });
+  const constraints = new Constraints({
+    ...source,
+    specialTexts: new Map(),
+    bytesOf: (id) => tokens[id] ?? none,
+  });
   const times = { createMs: [0], tokenUs: [[0]] };
   const logits = new Float32Array(size + 1).map(() => random(1000) / 100);
   const mask = new LogitMask();

@@ -237,7 +237,8 @@ export function createEngine(
   const constraints = new Constraints({
     vocabSize: spec.vocabSize,
     eosIds: generation.eosTokenIds,
-    bytesOf: (id) => (tokenizer.isSpecial(id) ? new Uint8Array(0) : tokenizer.tokenBytes(id)),
+    bytesOf: (id) => tokenizer.tokenBytes(id),
+    specialTexts: tokenizer.specialTexts(),
     droppedSpaces: tokenizer.droppedSpaces,
   });
   const forward = new Forward(device, spec, ropes, planner);

@@ -4,10 +4,9 @@
  * Called by engine/request.ts, in the engine's worker.
  */
 import { Automaton, type Configuration } from './automaton.js';
-import { type Grammar, grammarError, repeat, sequence, text } from './expression.js';
+import { grammarError, repeat, SPECIAL_BYTE, sequence, specialBytes, text } from './expression.js';
+import { formatGrammar } from './format-grammar.js';
 import { Graph } from './graph.js';
-import { jsonObjectGrammar, schemaGrammar } from './json-schema.js';
-import { regexGrammar } from './regex.js';
 import type { ResponseFormat } from './response-format.js';
 import { type TokenMask, TokenMasks } from './token-masks.js';
 import { Vocabulary } from './vocabulary.js';
@@ -16,6 +15,7 @@ import { Vocabulary } from './vocabulary.js';
 const PLACE = 'responseFormat';
 /** Grammars kept: compiling one again takes milliseconds, its masks some more. */
 const KEPT_GRAMMARS = 16;
+const NO_BYTES = new Uint8Array(0);
 
 export class Constraint {
   #masks: TokenMasks;
@@ -35,11 +35,11 @@ export class Constraint {
 
   /** Follows a token that mask() allowed. */
   accept(tokenId: number): void {
-    for (const byte of this.#masks.vocabulary.bytesOf(tokenId)) {
-      const next = this.#automaton.step(this.#at, byte);
-      if (next === null) throw new RangeError(`token ${tokenId} breaks the response format`);
-      this.#at = next;
-    }
+    const bytes = this.#masks.vocabulary.bytesOf(tokenId);
+    let at: Configuration | null = bytes.length > 0 ? this.#at : null;
+    for (const byte of bytes) at = at && this.#automaton.step(at, byte);
+    if (at === null) throw new RangeError(`token ${tokenId} breaks the response format`);
+    this.#at = at;
   }
 
   /** The text fulfils the format. */
@@ -57,8 +57,10 @@ export class Constraint {
 export type TokenSource = {
   vocabSize: number;
   eosIds: readonly number[];
-  /** None for special tokens. */
+  /** Of tokens that are text; none for special ones. */
   bytesOf: (tokenId: number) => Uint8Array;
+  /** Special tokens by id. */
+  specialTexts: ReadonlyMap<number, string>;
   /**
    * Spaces that decoding drops at the start of an answer that does not continue its prompt; undefined where tokens
    * have no bytes of their own.
@@ -89,28 +91,24 @@ export class Constraints {
   }
 
   #compile(format: Exclude<ResponseFormat, { type: 'text' }>, continuation: boolean) {
-    const { vocabSize, bytesOf, eosIds, droppedSpaces } = this.#source;
+    const { vocabSize, eosIds, droppedSpaces, specialTexts } = this.#source;
     if (droppedSpaces === undefined)
       throw grammarError(PLACE, 'text: the tokenizer of this model cannot be held to a form', format.type);
-    let grammar = grammarOf(format);
+    let grammar = formatGrammar(format, PLACE, [...specialTexts.values()]);
     if (!continuation && droppedSpaces > 0) {
       grammar = { ...grammar, root: sequence(repeat(text(' '), 0, droppedSpaces), grammar.root) };
     }
-    this.#vocabulary ??= new Vocabulary(vocabSize, bytesOf, eosIds);
+    this.#vocabulary ??= new Vocabulary(vocabSize, (tokenId) => this.#bytesOf(tokenId), eosIds);
     const automaton = new Automaton(new Graph(grammar, this.#vocabulary.maxTokenBytes, PLACE));
     return { automaton, masks: new TokenMasks(automaton, this.#vocabulary) };
   }
-}
 
-function grammarOf(format: Exclude<ResponseFormat, { type: 'text' }>): Grammar {
-  if (format.type === 'json_object') return jsonObjectGrammar();
-  if (format.type === 'json_schema') {
-    const { schema, before = '', after = '' } = format;
-    const grammar = schemaGrammar(schema, `${PLACE}.schema`);
-    const parts = [text(before), grammar.root, text(after)].filter(
-      (part) => part.kind !== 'text' || part.text !== '',
-    );
-    return { ...grammar, root: sequence(...parts) };
+  #bytesOf(tokenId: number): Uint8Array {
+    const { specialTexts, bytesOf } = this.#source;
+    const special = specialTexts.get(tokenId);
+    if (special !== undefined) return specialBytes(special);
+    const bytes = bytesOf(tokenId);
+    // No text has this byte; only special tokens may pass where it stands for them.
+    return bytes.includes(SPECIAL_BYTE) ? NO_BYTES : bytes;
   }
-  return regexGrammar(format.pattern, `${PLACE}.pattern`);
 }

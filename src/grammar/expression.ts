@@ -11,6 +11,8 @@ export type Expression =
   /** One character. */
   | { kind: 'chars'; ranges: readonly CharRange[] }
   | { kind: 'text'; text: string }
+  /** A special token, which no text spells. */
+  | { kind: 'special'; text: string }
   | { kind: 'sequence'; parts: readonly Expression[] }
   | { kind: 'choice'; options: readonly Expression[] }
   /** `isChar`: each repetition is one character of the text that is meant, so that lengths count characters. */
@@ -29,6 +31,17 @@ export const EMPTY: Expression = { kind: 'sequence', parts: [] };
 
 export function text(value: string): Expression {
   return { kind: 'text', text: value };
+}
+
+export function special(value: string): Expression {
+  return { kind: 'special', text: value };
+}
+
+/** Stands around the text of a special token among the bytes of texts: UTF-8 has no such byte. */
+export const SPECIAL_BYTE = 0xff;
+
+export function specialBytes(value: string): Uint8Array {
+  return Uint8Array.of(SPECIAL_BYTE, ...new TextEncoder().encode(value), SPECIAL_BYTE);
 }
 
 export function sequence(...parts: readonly Expression[]): Expression {

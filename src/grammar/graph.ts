@@ -3,7 +3,7 @@
  * Compiled once per grammar, walked by automaton.ts. Refuses rules that call themselves without a byte in between and
  * grammars without any finite text.
  */
-import { type Expression, type Grammar, grammarError, MAX_DEPTH } from './expression.js';
+import { type Expression, type Grammar, grammarError, MAX_DEPTH, specialBytes } from './expression.js';
 import { type ByteRange, utf8Sequences } from './utf8-ranges.js';
 
 /** Most states of one grammar. */
@@ -78,15 +78,12 @@ export class Graph {
       case 'chars':
         for (const bytes of this.#byteSequences(expression)) this.#chain(bytes, from, to);
         break;
-      case 'text': {
-        const bytes = [...new TextEncoder().encode(expression.text)];
-        this.#chain(
-          bytes.map((byte) => [byte, byte] as const),
-          from,
-          to,
-        );
+      case 'text':
+        this.#chain(single(new TextEncoder().encode(expression.text)), from, to);
         break;
-      }
+      case 'special':
+        this.#chain(single(specialBytes(expression.text)), from, to);
+        break;
       case 'sequence':
         this.#sequence(expression.parts, from, to, place);
         break;
@@ -157,6 +154,11 @@ export class Graph {
         this.at(state).alias = counted[min] ?? state;
     }
   }
+}
+
+/** Each byte as a range of its own. */
+function single(bytes: Uint8Array): ByteRange[] {
+  return Array.from(bytes, (byte) => [byte, byte] as const);
 }
 
 /** Least fixed point of: an edge needs what its target needs, a call one more than its rule and what follows it. */

@@ -122,7 +122,8 @@ class SchemaCompiler {
 
   /** Every reference is a rule, so that a schema may refer to itself. */
   #reference(reference: unknown, place: string, depth: number): Expression {
-    const name = `$ref ${String(reference)}`;
+    // Of this schema: a grammar may hold several.
+    const name = `$ref ${this.#place} ${String(reference)}`;
     if (this.rules.has(name)) return rule(name);
     const target = typeof reference === 'string' ? resolvePointer(this.#root, reference) : undefined;
     if (target === undefined) {

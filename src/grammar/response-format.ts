@@ -7,16 +7,23 @@ import { MAX_DEPTH } from './expression.js';
 /** The form that an answer must have. */
 export type ResponseFormat =
   | { type: 'text' }
+  | ResponseForm
+  /** Forms one behind the other. */
+  | { type: 'sequence'; parts: readonly PartFormat[] }
+  /** One of several forms. */
+  | { type: 'choice'; options: readonly PartFormat[] };
+
+/** What sequences and choices are made of. */
+export type PartFormat =
+  | Exclude<ResponseFormat, { type: 'text' }>
+  /** This text; special tokens of the model that it names are written as such. */
+  | { type: 'literal'; text: string };
+
+type ResponseForm =
   /** Any JSON object. */
   | { type: 'json_object' }
   /** JSON that a schema (draft 2020-12; docs/structured-output.md tells which keywords) accepts. */
-  | {
-      type: 'json_schema';
-      schema: object | boolean;
-      /** Text that stands before and behind the JSON, such as the tags of a tool call. */
-      before?: string;
-      after?: string;
-    }
+  | { type: 'json_schema'; schema: object | boolean }
   /** Text that a regular expression (of ECMAScript, without look-around and back-references) matches as a whole. */
   | { type: 'regex'; pattern: string };
 
@@ -24,15 +31,37 @@ export type ResponseFormat =
 const MAX_SCHEMA_DEPTH = 4 * MAX_DEPTH;
 
 export function isResponseFormat(value: unknown): value is ResponseFormat {
-  if (typeof value !== 'object' || value === null) return false;
-  const { type, schema, pattern, before = '', after = '' } = value as Record<string, unknown>;
-  if (type === 'json_schema') {
-    const isSchema = typeof schema === 'boolean' || (typeof schema === 'object' && schema !== null);
-    const hasTexts = typeof before === 'string' && typeof after === 'string';
-    return isSchema && hasTexts && isPlainJson(schema, MAX_SCHEMA_DEPTH);
+  return isOf(value, 'text') || (isPartFormat(value, MAX_DEPTH) && !isOf(value, 'literal'));
+}
+
+function isPartFormat(value: unknown, depth: number): boolean {
+  if (typeof value !== 'object' || value === null || depth < 0) return false;
+  const { type, schema, pattern, text, parts, options } = value as Record<string, unknown>;
+  const areParts = (list: unknown, least: number) =>
+    Array.isArray(list) && list.length >= least && list.every((part) => isPartFormat(part, depth - 1));
+  switch (type) {
+    case 'json_object':
+      return true;
+    case 'json_schema':
+      return (
+        (typeof schema === 'boolean' || (typeof schema === 'object' && schema !== null)) &&
+        isPlainJson(schema, MAX_SCHEMA_DEPTH)
+      );
+    case 'regex':
+      return typeof pattern === 'string';
+    case 'literal':
+      return typeof text === 'string';
+    case 'sequence':
+      return areParts(parts, 0);
+    case 'choice':
+      return areParts(options, 1);
+    default:
+      return false;
   }
-  if (type === 'regex') return typeof pattern === 'string';
-  return type === 'json_object' || type === 'text';
+}
+
+function isOf(value: unknown, type: string): boolean {
+  return typeof value === 'object' && value !== null && (value as Record<string, unknown>).type === type;
 }
 
 /** JSON of limited depth, so that it can cross to the worker. */

@@ -115,6 +115,16 @@ export class Tokenizer {
     return this.#added.get(id)?.special ?? false;
   }
 
+  /** Texts of all special tokens by id. */
+  specialTexts(): Map<number, string> {
+    const texts = new Map<number, string>();
+    for (const [id, { special }] of this.#added) {
+      const text = special ? this.tokenText(id) : undefined;
+      if (text !== undefined) texts.set(id, text);
+    }
+    return texts;
+  }
+
   /** Id of a special token, where the tokenizer defines it. */
   specialTokenId(name: SpecialTokenName): number | undefined {
     const text = this.specialTokens[name];

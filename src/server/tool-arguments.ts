@@ -34,7 +34,7 @@ function propertyOf(schema: Record<string, unknown> | undefined, key: string): u
 }
 
 /** Types that a schema names, also in its branches and values; empty where it says nothing. */
-function typesOf(schema: unknown): Set<string> {
+export function typesOf(schema: unknown): Set<string> {
   if (typeof schema !== 'object' || schema === null) return new Set();
   const { type, anyOf, oneOf, enum: values, const: value } = schema as Record<string, unknown>;
   const named = (Array.isArray(type) ? type : [type]).filter((name) => typeof name === 'string');

@@ -4,9 +4,9 @@
  */
 import * as z from 'zod';
 import type { PlanReport } from '../llm.js';
-import type { ToolCallStyle } from '../model/tool-call-style.js';
 import type { ChatOptions } from '../options.js';
 import { invalidRequest } from './api-error.js';
+import { heldForm } from './held-call.js';
 import type { OfferedFunction } from './tool-call-forms.js';
 
 const schemaObject = z.record(z.string(), z.unknown());
@@ -84,25 +84,6 @@ export function toolUse(body: ToolBody, info: PlanReport): ToolUse {
   return { options: { tools, responseFormat: held }, functions, single, isHeld: true };
 }
 
-/** The form of an answer that is one call of one of these functions. */
-function heldForm(
-  style: ToolCallStyle,
-  functions: readonly OfferedFunction[],
-): ChatOptions['responseFormat'] {
-  const calls = functions.map(callSchema);
-  const schema = calls.length === 1 ? (calls[0] as object) : { anyOf: calls };
-  if (style.kind === 'tagged')
-    return { type: 'json_schema', before: `${style.open}\n`, schema, after: `\n${style.close}` };
-  if (style.kind === 'list') {
-    const list = { type: 'array', items: schema, minItems: 1, maxItems: 1 };
-    return { type: 'json_schema', before: style.open, schema: list };
-  }
-  throw invalidRequest(
-    `The answers of this model cannot be held to a tool call: its form (${style.kind}) is not JSON alone. Use "auto"`,
-    'tool_choice',
-  );
-}
-
 /** The tools that the choice leaves, and whether one of them must be called. */
 function chosenTools({ tools, tool_choice }: ToolBody): { choice: 'may' | 'must'; tools: Tool[] } {
   const given = tools ?? [];
@@ -121,14 +102,4 @@ function formatOf({ response_format: format }: ToolBody): ChatOptions['responseF
   if (!format) return undefined;
   if (format.type !== 'json_schema') return format;
   return { type: 'json_schema', schema: format.json_schema.schema ?? {} };
-}
-
-/** The JSON of a call of this tool. */
-function callSchema({ name, parameters }: OfferedFunction): object {
-  return {
-    type: 'object',
-    properties: { name: { const: name }, arguments: parameters ?? { type: 'object', properties: {} } },
-    required: ['name', 'arguments'],
-    additionalProperties: false,
-  };
 }

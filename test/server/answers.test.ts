@@ -159,8 +159,18 @@ it('earlier reasoning and calls reach the template as its family takes them', as
   expect(await given(DEEPSEEK)).toMatchObject({ tool_calls: calls });
 });
 
-it('a call that is required needs a form of JSON alone', async () => {
-  const { client } = start(GLM);
-  const asked = client.chat.completions.create({ model: 'm', messages, tools, tool_choice: 'required' });
-  await expect(asked).rejects.toMatchObject({ status: 400, param: 'tool_choice' });
+it('a call that is required needs schemas that its form can be held to', async () => {
+  const { client, model } = start(GLM);
+  const body = { model: 'm', messages, tool_choice: 'required' as const };
+  const parameters = { type: 'object', properties: { city: { type: 'string', pattern: '^[a-z]+$' } } };
+  const strict = [{ type: 'function' as const, function: { name: 'weather', parameters } }];
+  const refused = client.chat.completions.create({ ...body, tools: strict });
+  await expect(refused).rejects.toMatchObject({ status: 400, param: 'tool_choice' });
+  const asked = client.chat.completions.create({ ...body, tools });
+  const running = await model.started(0);
+  expect(running.options.responseFormat).toMatchObject({ type: 'choice' });
+  running.push('<tool_call>weather<arg_key>days</arg_key><arg_value>2</arg_value></tool_call>');
+  running.finish();
+  const [call] = (await asked).choices[0]?.message.tool_calls ?? [];
+  expect(call).toMatchObject({ function: { name: 'weather', arguments: '{"days":2}' } });
 });

@@ -210,3 +210,33 @@ describe('marks of the answer', () => {
     expect(kept.text).toMatch(/^(<\|?[\w|]+\|?>){3}$/);
   });
 });
+
+describe('calls in forms of other families', () => {
+  const glm =
+    '{{ tools }}{{ messages[0].content }}{% if false %}<tool_call>x<arg_key>k</arg_key>{% endif %}\n';
+  const deepseek = '{{ tools }}{{ messages[0].content }}{% if false %}<｜tool▁calls▁begin｜>{% endif %}\n';
+
+  it.each([
+    ['GLM', glm],
+    ['DeepSeek', deepseek],
+  ])('%s: a call that is required is valid, whole and streamed', async (_, template) => {
+    const other = mkdtempSync(path.join(os.tmpdir(), 'nearmoe-form-'));
+    cpSync(demoModel, other, { recursive: true });
+    writeFileSync(path.join(other, 'chat_template.jinja'), template);
+    const own = await startServer({ model: other });
+    const body = { ...ask, seed: 1, tools: [weather], tool_choice: 'required' as const };
+    const whole = await own.client.chat.completions.create(body);
+    const final = await own.client.chat.completions.stream(body).finalChatCompletion();
+    for (const { choices } of [whole, final]) {
+      const [choice] = choices;
+      expect(choice).toMatchObject({ finish_reason: 'tool_calls', message: { content: null } });
+      const [call] = choice?.message.tool_calls ?? [];
+      if (call?.type !== 'function') throw new Error('not a function');
+      const { city, days, ...rest } = JSON.parse(call.function.arguments);
+      expect([call.function.name, ['Oslo', 'Lima'].includes(city), rest]).toEqual(['weather', true, {}]);
+      expect(days).toBeGreaterThan(0);
+    }
+    await own.stop();
+    rmSync(other, { recursive: true });
+  });
+});

@@ -2,13 +2,14 @@
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { ResponseFormat } from '../../../src/grammar/response-format.js';
+import { isResponseFormat, type ResponseFormat } from '../../../src/grammar/response-format.js';
 import {
   admits,
   allowedIds,
   bytesOf,
   EOS,
   randomText,
+  specialId,
   toyConstraints,
   VOCABULARY_SIZE,
 } from './toy-vocabulary.js';
@@ -403,6 +404,7 @@ describe('masks', () => {
       vocabSize: 2,
       eosIds: [0],
       bytesOf: (id) => Uint8Array.from(id === 1 ? [0x61] : []),
+      specialTexts: new Map(),
       droppedSpaces: 0,
     });
     const constraint = few.create({ type: 'regex', pattern: 'ab' }, true);
@@ -421,5 +423,87 @@ describe('masks', () => {
 
   it('free text has none', () => {
     expect(constraints.create({ type: 'text' }, true)).toBeUndefined();
+  });
+});
+
+describe('forms of forms', () => {
+  const object = { type: 'object', properties: { a: { type: 'integer' } }, required: ['a'], $defs: {} };
+  const either: ResponseFormat = {
+    type: 'choice',
+    options: [
+      {
+        type: 'sequence',
+        parts: [
+          { type: 'literal', text: 'call ' },
+          { type: 'json_schema', schema: { ...object, $defs: { x: true } } },
+          { type: 'literal', text: '.' },
+        ],
+      },
+      { type: 'regex', pattern: '(no|never)!' },
+      { type: 'literal', text: '' },
+    ],
+  };
+
+  it('are one behind the other, or one of several', () => {
+    for (const text of ['call {"a": 1}.', 'no!', 'never!', ''])
+      expect(admits(constraints, either, text)).toBe(true);
+    for (const text of ['call {"a": 1}', '{"a": 1}.', 'no', 'call no!'])
+      expect(admits(constraints, either, text)).toBe(false);
+  });
+
+  it('keep references of schemas apart', () => {
+    const list = (item: object): ResponseFormat & { type: 'json_schema' } => ({
+      type: 'json_schema',
+      schema: { type: 'array', items: { $ref: '#/$defs/item' }, $defs: { item } },
+    });
+    const both: ResponseFormat = {
+      type: 'sequence',
+      parts: [list({ type: 'integer' }), list({ type: 'boolean' })],
+    };
+    expect(admits(constraints, both, '[1, 2][true]')).toBe(true);
+    expect(admits(constraints, both, '[1][2]')).toBe(false);
+  });
+
+  it('write special tokens where a literal names them, and nowhere else', () => {
+    const specials = ['<|call|>', '<|call|>name'];
+    const special = toyConstraints(0, specials);
+    const format: ResponseFormat = {
+      type: 'sequence',
+      parts: [
+        { type: 'literal', text: 'a<|call|>name' },
+        { type: 'json_schema', schema: { type: 'string' } },
+        { type: 'literal', text: '<|call|>' },
+      ],
+    };
+    for (const seed of seeds)
+      expect(randomText(special, format, seed, '"', { specials })).toMatch(
+        /^a<\|call\|>name"[\s\S]*"<\|call\|>$/,
+      );
+    const constraint = special.create(format, true);
+    const allowed = () => allowedIds(constraint?.mask() ?? new Uint32Array(0));
+    constraint?.accept(1 + 0x61);
+    expect(allowed()).toEqual([specialId(1)]);
+    constraint?.accept(specialId(1));
+    constraint?.accept(1 + 0x22);
+    expect(allowed()).not.toContain(specialId(0));
+    // A byte that stands for special tokens is none of a text.
+    expect(allowed()).not.toContain(1 + 0xff);
+    constraint?.accept(1 + 0x22);
+    expect(allowed()).toEqual([specialId(0)]);
+  });
+
+  it('are checked in their outline', () => {
+    expect(isResponseFormat(either)).toBe(true);
+    const wrong = [
+      { type: 'literal', text: 'a' },
+      { type: 'choice', options: [] },
+      { type: 'sequence', parts: [{ type: 'text' }] },
+      { type: 'sequence', parts: [{ type: 'literal' }] },
+      { type: 'choice', options: {} },
+    ];
+    for (const format of wrong) expect(isResponseFormat(format)).toBe(false);
+    let deep: object = { type: 'literal', text: 'a' };
+    for (let depth = 0; depth < 100; depth++) deep = { type: 'sequence', parts: [deep] };
+    expect(isResponseFormat(deep)).toBe(false);
   });
 });

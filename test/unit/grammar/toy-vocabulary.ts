@@ -43,21 +43,29 @@ const PIECES = [
     'e+',
   ],
   ...['ä', '漢', '😀', 'é"', '😀", "', 'a@', 'b.com', '2024-', '-01', 'T1', '00:', 'aaaaaaaa', '          '],
+  ...['\n</parameter>', '</parameter>', '</arg_value>'],
 ];
 export const EOS = 0;
 const bytes = [
   new Uint8Array(0),
   ...Array.from({ length: 256 }, (_, byte) => Uint8Array.of(byte)),
   ...PIECES.map((piece) => new TextEncoder().encode(piece)),
-  // As a token of its own that says nothing: a special one.
-  new Uint8Array(0),
+  // Tokens that say nothing.
+  ...Array.from({ length: 16 }, () => new Uint8Array(0)),
 ];
 export const VOCABULARY_SIZE = bytes.length;
 
 export const bytesOf = (id: number) => bytes[id] ?? new Uint8Array(0);
 
-export function toyConstraints(droppedSpaces: number | undefined = 0): Constraints {
-  return new Constraints({ vocabSize: VOCABULARY_SIZE, eosIds: [EOS], bytesOf, droppedSpaces });
+/** The last ids are special tokens with these texts. */
+export const specialId = (index: number) => VOCABULARY_SIZE - 1 - index;
+
+export function toyConstraints(
+  droppedSpaces: number | undefined = 0,
+  specials: readonly string[] = [],
+): Constraints {
+  const specialTexts = new Map(specials.map((text, index) => [specialId(index), text]));
+  return new Constraints({ vocabSize: VOCABULARY_SIZE, eosIds: [EOS], bytesOf, specialTexts, droppedSpaces });
 }
 
 export function allowedIds(mask: Uint32Array): number[] {
@@ -68,16 +76,21 @@ export function allowedIds(mask: Uint32Array): number[] {
 
 const PATIENCE = 40;
 
-/** A text of random tokens under the format; after PATIENCE tokens those that begin with one of `ending` are preferred. */
+/**
+ * A text of random tokens under the format; after PATIENCE tokens those that begin with a sign of `ending`, or are
+ * `closing`, are preferred.
+ */
 export function randomText(
   constraints: Constraints,
   format: ResponseFormat,
   seed: number,
   ending = '"}]',
+  { specials = [], closing }: { specials?: readonly string[]; closing?: string } = {},
 ): string {
   const random = seededRandom(seed);
   const constraint = constraints.create(format, true);
   if (constraint === undefined) throw new Error('no constraint');
+  const specialBytes = new Map(specials.map((text, at) => [specialId(at), new TextEncoder().encode(text)]));
   const text: number[] = [];
   for (let count = 0; !constraint.isOver; count++) {
     if (count > 20_000) throw new Error(`no end: ${Buffer.from(text).toString().slice(0, 200)}`);
@@ -86,11 +99,14 @@ export function randomText(
       throw new Error('the end is allowed where the text is incomplete');
     if (ids.includes(EOS) && (count > PATIENCE || ids.length === 1)) break;
     ids = ids.filter((id) => id !== EOS);
-    const closing = ids.filter((id) => ending.includes(String.fromCharCode(bytesOf(id)[0] ?? 0)));
-    if (count > PATIENCE && closing.length > 0) ids = closing;
+    const endings = ids.filter((id) => {
+      const token = Buffer.from(bytesOf(id)).toString('latin1');
+      return token === closing || ending.includes(token.charAt(0) || ' ');
+    });
+    if (count > PATIENCE && endings.length > 0) ids = endings;
     const id = ids[Math.floor(random() * ids.length)] ?? 0;
     constraint.accept(id);
-    text.push(...bytesOf(id));
+    text.push(...(specialBytes.get(id) ?? bytesOf(id)));
   }
   return new TextDecoder('utf-8', { fatal: true }).decode(Uint8Array.from(text));
 }

@@ -1,29 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { opensReasoning, reasoningStyle } from '../../../src/model/reasoning-style.js';
-import { toolCallStyle } from '../../../src/model/tool-call-style.js';
-import { type AnswerStyles, answerReader } from '../../../src/server/answer-reader.js';
+import { opensReasoning } from '../../../src/model/reasoning-style.js';
+import { answerReader } from '../../../src/server/answer-reader.js';
 import type { OfferedFunction } from '../../../src/server/tool-call-forms.js';
-
-/** What each family's template gives its forms away by; `{{ tools }}` stands for its list of tools. */
-const TEMPLATES = {
-  qwen3: '{{ tools }}<tool_call>\n{"name": \n</tool_call>{{ content.split(\'</think>\') }}',
-  'qwen3-coder': '{{ tools }}<tool_call>\n<function={{ name }}>\n<parameter={{ key }}>',
-  glm: '[gMASK]<sop>{{ tools }}<tool_call>{{ name }}<arg_key>{{ key }}</arg_key><arg_value><think></think>',
-  minimax: '{{ tools }}{%- set begin = \'<minimax:tool_call>\' %}<invoke name="{{ name }}"></think>',
-  deepseek:
-    "{{ tools }}'<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>' + name + '<｜tool▁sep｜>' <think></think>",
-  kimi: '{{ tools }}<|tool_calls_section_begin|><|tool_call_begin|>{{ id }}<|tool_call_argument_begin|>',
-  ernie: '{{ tools }}<tool_call>\n</tool_call><think>\n\n</think>\n\n<response>\n\n</response>\n',
-  'gpt-oss': '{{ tools }}<|start|>assistant<|channel|>analysis<|message|>',
-  plain: '{{ messages }}',
-} as const;
-type Family = keyof typeof TEMPLATES;
-
-const stylesOf = (family: Family): AnswerStyles => {
-  const texts = { default: TEMPLATES[family] };
-  return { toolCalls: toolCallStyle(texts), reasoning: reasoningStyle(texts) };
-};
+import { type Family, stylesOf } from './family-templates.js';
 
 const FUNCTIONS: OfferedFunction[] = [
   {
@@ -304,7 +284,7 @@ it('hostile channels neither make a call nor lose a message', () => {
 });
 
 it('a prompt may open the reasoning', () => {
-  const style = reasoningStyle({ default: TEMPLATES.glm });
+  const style = stylesOf('glm').reasoning;
   expect(opensReasoning('<|assistant|>\n<think>\n', style)).toBe(true);
   expect(opensReasoning('<|assistant|>\n<think></think>\n', style)).toBe(false);
   expect(opensReasoning('<think>', undefined)).toBe(false);
