@@ -2,8 +2,10 @@
  * The async face of one engine worker: load, generate, chat, plan, dispose. Called by index.ts, the command line and
  * the server. Checks options and hands over; it never computes and never blocks the main thread.
  */
+import { needsMarks } from './answer/answer-reader.js';
+import { offeredFunctions, readAnswer } from './answer/chat-answer.js';
 import { ChatSession, type ChatSessionOptions } from './engine/chat-session.js';
-import type { Generation } from './engine/generation.js';
+import type { Generation, GenerationOptions } from './engine/generation.js';
 import type { PromptMessage } from './engine/messages.js';
 import type { ModelFacts } from './engine/model-facts.js';
 import type { PlanReport } from './engine/result.js';
@@ -22,6 +24,8 @@ import {
   type Prompt,
 } from './options.js';
 
+export type { ChatAnswer } from './answer/chat-answer.js';
+export type { ToolCall } from './answer/tool-calls.js';
 export type { Generation, GenerationPart } from './engine/generation.js';
 export type * from './engine/result.js';
 export type { EngineStats, StepTimeline, StepTotals } from './engine/stats.js';
@@ -59,16 +63,27 @@ export class Model implements AsyncDisposable {
     return this.#start(message, options);
   }
 
-  /** Answers a conversation by the model's own chat template. Errors as in `generate`, and ChatTemplateError. */
+  /**
+   * Answers a conversation by the model's own chat template. The parts and `text` are what the model wrote, marks of
+   * reasoning and tool calls included; the result's `answer` tells them apart. Errors as in `generate`, and
+   * ChatTemplateError.
+   */
   chat(messages: readonly ChatMessage[], options: ChatOptions = {}): Generation {
     checkChat(messages, options);
     const { tools, variables, ...rest } = options;
-    return this.#start({ kind: 'chat', messages: [...messages], template: { tools, variables } }, rest);
+    const { toolCalls, reasoning } = this.info;
+    const functions = offeredFunctions(tools);
+    const styles = { toolCalls, reasoning };
+    return this.#start(
+      { kind: 'chat', messages: [...messages], template: { tools, variables } },
+      { skipSpecialTokens: !needsMarks(styles, functions.length > 0), ...rest },
+      (text, beginsInReasoning) => readAnswer(text, styles, functions, beginsInReasoning),
+    );
   }
 
   /** A conversation that keeps its history. */
   createChatSession(options: ChatSessionOptions = {}): ChatSession {
-    return new ChatSession((messages, rest) => this.chat(messages, rest), options);
+    return new ChatSession((messages, rest) => this.chat(messages, rest), this.info.toolCalls, options);
   }
 
   /** What the model weighs, from its files: parameters, bytes by kind and format, bytes read per token. */
@@ -98,9 +113,13 @@ export class Model implements AsyncDisposable {
     return this.dispose();
   }
 
-  #start(prompt: PromptMessage, options: GenerateOptions): Generation {
+  #start(
+    prompt: PromptMessage,
+    options: GenerateOptions,
+    readAnswer?: GenerationOptions['readAnswer'],
+  ): Generation {
     const { signal, onProgress, ...plain } = options;
-    return this.#client.generate(prompt, plain, { signal, onProgress });
+    return this.#client.generate(prompt, plain, { signal, onProgress, readAnswer });
   }
 }
 

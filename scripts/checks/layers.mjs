@@ -10,7 +10,7 @@ import ts from 'typescript';
 import { isCommand, report, root } from './report.mjs';
 
 const base = ['options', 'errors'];
-const parts = ['schedule', 'placement', 'model', 'trace', 'grammar', ...base];
+const parts = ['schedule', 'placement', 'model', 'trace', 'grammar', 'answer', ...base];
 
 /**
  * What each part of src/ may import; a part is a folder or a file of src/ without its extension.
@@ -28,6 +28,7 @@ const allowed = {
   schedule: ['placement', ...base],
   placement: ['model', ...base],
   model: ['binding', ...base],
+  answer: ['model', ...base],
   trace: ['device', ...base],
   binding: base,
   grammar: ['errors'],

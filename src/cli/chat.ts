@@ -81,7 +81,10 @@ async function turn(
   const messages: ChatMessage[] = [...history, { role: 'user', content: text }];
   try {
     const result = await answer(model, messages, flags, context);
-    history.splice(0, history.length, ...messages, { role: 'assistant', content: result.text });
+    history.splice(0, history.length, ...messages, {
+      role: 'assistant',
+      content: result.answer?.content ?? result.text,
+    });
     const rate = result.timings.decodeTokensPerSecond.toFixed(1);
     note(context, `${result.usage.completionTokens} tokens, ${rate} tokens/s, end: ${result.finishReason}`);
   } catch (error) {

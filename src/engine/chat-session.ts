@@ -2,7 +2,9 @@
  * A conversation with its history: each answer is added to it, so that the next turn goes on from there, and the prefix
  * cache makes it pay for its new tokens only. Made by Model.createChatSession; lives on the caller's thread.
  */
+import { answerMessage } from '../answer/chat-answer.js';
 import { OptionError } from '../errors.js';
+import type { ToolCallStyle } from '../model/tool-call-style.js';
 import type { ChatMessage, ChatOptions } from '../options.js';
 import type { Generation } from './generation.js';
 
@@ -17,12 +19,18 @@ type Chat = (messages: readonly ChatMessage[], options: ChatOptions) => Generati
 
 export class ChatSession implements Disposable {
   #chat: Chat;
+  #style: ToolCallStyle | undefined;
   #options: ChatOptions;
   #messages: ChatMessage[];
   #running: Generation | undefined;
 
   /** Use `model.createChatSession`. */
-  constructor(chat: Chat, { system, messages = [], ...options }: ChatSessionOptions) {
+  constructor(
+    chat: Chat,
+    style: ToolCallStyle | undefined,
+    { system, messages = [], ...options }: ChatSessionOptions,
+  ) {
+    this.#style = style;
     this.#chat = chat;
     this.#options = options;
     const first = system === undefined ? [] : [{ role: 'system', content: system } as const];
@@ -49,10 +57,10 @@ export class ChatSession implements Disposable {
     const generation = this.#chat(conversation, { ...this.#options, ...options });
     this.#running = generation;
     generation.result.then(
-      ({ text, finishReason }) => {
+      ({ text, answer = { content: text, reasoning: '', toolCalls: [] }, finishReason }) => {
         this.#running = undefined;
         if (finishReason !== 'cancelled')
-          this.#messages = [...conversation, { role: 'assistant', content: text }];
+          this.#messages = [...conversation, answerMessage(answer, this.#style)];
       },
       () => {
         this.#running = undefined;

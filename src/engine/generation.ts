@@ -3,6 +3,7 @@
  * by worker-client.ts. A reader that lags is not run over: parts count as read when the iterator hands them out, and
  * the engine pauses a sequence with too many unread parts. Leaving the loop early cancels the request.
  */
+import type { ChatAnswer } from '../answer/chat-answer.js';
 import { AbortedError } from '../errors.js';
 import type { GenerateProgress } from '../options.js';
 import type { GenerateResult, TokenLogprob } from './result.js';
@@ -20,6 +21,13 @@ export type GenerationPart = {
   logprobs?: TokenLogprob[];
   /** The text begins inside of the model's reasoning, which the prompt of a chat has opened; first part only. */
   inReasoning?: true;
+};
+
+export type GenerationOptions = {
+  signal?: AbortSignal;
+  onProgress?: (progress: GenerateProgress) => void;
+  /** Of a chat. `beginsInReasoning`: the prompt has opened it. */
+  readAnswer?: (text: string, beginsInReasoning: boolean) => ChatAnswer;
 };
 
 type Reader = {
@@ -40,20 +48,21 @@ export class Generation implements AsyncIterable<string>, Disposable {
   #iterated = false;
   #ended = false;
   #inReasoning = false;
+  /** Told to no part yet. */
+  #isOpening = false;
   #error: unknown;
   #port: GenerationPort;
   #settle!: { resolve: (result: GenerateResult) => void; reject: (error: unknown) => void };
   #signal: AbortSignal | undefined;
   #onProgress: ((progress: GenerateProgress) => void) | undefined;
+  #readAnswer: GenerationOptions['readAnswer'];
   #onAbort = () => this.cancel();
 
-  constructor(
-    port: GenerationPort,
-    options: { signal?: AbortSignal; onProgress?: (progress: GenerateProgress) => void } = {},
-  ) {
+  constructor(port: GenerationPort, options: GenerationOptions = {}) {
     this.#port = port;
     this.#signal = options.signal;
     this.#onProgress = options.onProgress;
+    this.#readAnswer = options.readAnswer;
     this.result = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
@@ -126,6 +135,7 @@ export class Generation implements AsyncIterable<string>, Disposable {
   /** Called by the client, before any part: the prompt has opened the model's reasoning. */
   openReasoning(): void {
     this.#inReasoning = true;
+    this.#isOpening = true;
   }
 
   /** Called by the client: one more part, one more progress report. */
@@ -133,8 +143,8 @@ export class Generation implements AsyncIterable<string>, Disposable {
     if (progress !== undefined) this.#onProgress?.(progress);
     if (text === '' && !logprobs?.length) return;
     const reader = this.#readers.shift();
-    const part: GenerationPart = { text, logprobs, ...(this.#inReasoning ? { inReasoning: true } : {}) };
-    this.#inReasoning = false;
+    const part: GenerationPart = { text, logprobs, ...(this.#isOpening ? { inReasoning: true } : {}) };
+    this.#isOpening = false;
     if (reader === undefined) this.#parts.push(part);
     else reader.resolve({ done: false, value: part });
     // Without a reader the parts wait for one, at most one answer long; only a reader that lags holds the engine up.
@@ -148,7 +158,8 @@ export class Generation implements AsyncIterable<string>, Disposable {
       return;
     }
     this.#end();
-    this.#settle.resolve(result);
+    const answer = this.#readAnswer?.(result.text, this.#inReasoning);
+    this.#settle.resolve(answer === undefined ? result : { ...result, answer });
     for (const reader of this.#readers.splice(0)) reader.resolve(DONE);
   }
 

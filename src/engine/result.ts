@@ -2,6 +2,8 @@
  * What the engine reports: the result of a request and the plan of a loaded model. Plain data that crosses from the
  * worker to the main thread; llm.ts re-exports the types. No computation lives here.
  */
+
+import type { ChatAnswer } from '../answer/chat-answer.js';
 import type { DeviceInfo, TimedOp } from '../device/device.js';
 import type { ReasoningStyle } from '../model/reasoning-style.js';
 import type { ToolCallStyle } from '../model/tool-call-style.js';
@@ -102,6 +104,8 @@ export type RoutingRecord = {
 
 export type GenerateResult = {
   text: string;
+  /** Of a chat: the text without the marks of the model. */
+  answer?: ChatAnswer;
   tokenIds: number[];
   finishReason: FinishReason;
   /** The seed that sampling used. */

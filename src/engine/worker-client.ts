@@ -4,10 +4,10 @@
  * something is under way.
  */
 import { AbortedError, DisposedError, deserializeError, EngineCrashedError } from '../errors.js';
-import type { EngineOptions, GenerateOptions, LoadOptions, RequestOptions } from '../options.js';
+import type { EngineOptions, LoadOptions, RequestOptions } from '../options.js';
 import { CHANNELS, type EngineEvent, publish, traceRequest } from './diagnostics.js';
 import { type EngineHost, startHost } from './engine-host.js';
-import { Generation } from './generation.js';
+import { Generation, type GenerationOptions } from './generation.js';
 import {
   ACKNOWLEDGE_EVERY,
   CANCEL_SLOTS,
@@ -87,7 +87,7 @@ export class WorkerClient {
   }
 
   /** Starts a request. Errors, also DisposedError, come through the generation. */
-  generate(prompt: PromptMessage, options: RequestOptions, callbacks: GenerateOptions): Generation {
+  generate(prompt: PromptMessage, options: RequestOptions, callbacks: GenerationOptions): Generation {
     const id = this.#nextId++;
     // Beyond 4,095 unfinished requests one has no slot of its own: it is then cancelled between steps, by message.
     const slot = this.#freeSlots.pop() ?? ENGINE_SLOT;

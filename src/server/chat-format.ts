@@ -2,13 +2,15 @@
  * The bodies of chat completions: chunks of a stream and whole answers, with reasoning, text, tool calls and log-probabilities. Made
  * by chat.ts for each request, driven by generate.ts.
  */
+
+import type { AnswerReader, Found } from '../answer/answer-parts.js';
+import { type AnswerStyles, answerReader } from '../answer/answer-reader.js';
+import { readAnswer } from '../answer/chat-answer.js';
+import type { ToolCall } from '../answer/tool-calls.js';
 import type { GenerateResult, GenerationPart } from '../llm.js';
-import type { AnswerReader, Found } from './answer-parts.js';
-import { type AnswerStyles, answerReader } from './answer-reader.js';
 import { answerId, finishReasonOf, nowSeconds, type ServedModel } from './answers.js';
 import type { AnswerFormat, WholeAnswer } from './generate.js';
 import { chatLogprobs } from './logprobs.js';
-import type { ToolCall } from './tool-calls.js';
 import type { ToolUse } from './tool-request.js';
 import type { UsageBody } from './usage.js';
 
@@ -86,11 +88,9 @@ export class ChatFormat implements AnswerFormat {
 
   /** A whole text at once. */
   #read(text: string, first: GenerationPart | undefined): Found {
-    const reader = this.#reader(first);
-    if (reader === undefined) return { reasoning: '', text, calls: [] };
-    const [most, rest] = [reader.push(text), reader.end()];
-    const calls = this.#kept([...most.calls, ...rest.calls], 0);
-    return { reasoning: most.reasoning + rest.reasoning, text: most.text + rest.text, calls };
+    const begins = first?.inReasoning === true;
+    const { reasoning, content, toolCalls } = readAnswer(text, this.#styles, this.#use.functions, begins);
+    return { reasoning, text: content, calls: this.#kept(toolCalls, 0) };
   }
 
   #deltas(stream: Stream | undefined, { reasoning, text, calls }: Found): object[] {

@@ -3,6 +3,7 @@
  * what chat templates expect: text parts joined, arguments of tool calls parsed.
  */
 import * as z from 'zod';
+import { answerMessage } from '../answer/chat-answer.js';
 import type { ToolCallStyle } from '../model/tool-call-style.js';
 import type { ChatMessage } from '../options.js';
 import { invalidRequest } from './api-error.js';
@@ -73,35 +74,15 @@ export function templateMessages(body: ChatBody, style: ToolCallStyle | undefine
     const made: ChatMessage = { role, content: joined(entry.content) };
     if ('name' in entry && entry.name !== undefined) made.name = entry.name;
     if (entry.role === 'tool') made.tool_call_id = entry.tool_call_id;
-    return entry.role === 'assistant' ? { ...made, ...ownParts(entry, style) } : made;
+    if (entry.role !== 'assistant') return made;
+    const { reasoning_content: reasoning, tool_calls: toolCalls = [] } = entry;
+    return {
+      ...made,
+      ...answerMessage({ content: made.content, reasoning: reasoning ?? '', toolCalls }, style),
+    };
   });
-}
-
-/** What an assistant's message has beside its content. */
-function ownParts(
-  { content: said, reasoning_content: reasoning, tool_calls: calls }: z.infer<typeof assistantMessage>,
-  style: ToolCallStyle | undefined,
-) {
-  return {
-    ...(reasoning ? { reasoning_content: reasoning } : {}),
-    // gpt-oss' own name, which its template does not take beside both content and calls.
-    ...(reasoning && style?.kind === 'harmony' && !(said && calls) ? { thinking: reasoning } : {}),
-    // DeepSeek's templates join the text of the arguments to others; all others take them apart, or write JSON.
-    ...(calls ? { tool_calls: style?.kind === 'deepseek' ? calls : calls.map(templateCall) } : {}),
-  };
 }
 
 function joined(text: z.infer<typeof content> | null | undefined): string {
   return typeof text === 'string' ? text : (text ?? []).map((part) => part.text).join('');
-}
-
-/** Templates write arguments as JSON themselves; they get an object wherever the text is one. */
-function templateCall(call: z.infer<typeof toolCall>) {
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(call.function.arguments);
-  } catch {
-    parsed = call.function.arguments;
-  }
-  return { ...call, function: { name: call.function.name, arguments: parsed } };
 }

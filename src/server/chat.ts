@@ -1,6 +1,6 @@
 /** POST /v1/chat/completions: from its body to the work. Called by app.ts; its answers' bodies are in chat-format.ts. */
 
-import { needsMarks } from './answer-reader.js';
+import { needsMarks } from '../answer/answer-reader.js';
 import type { ServedModel } from './answers.js';
 import { ChatFormat } from './chat-format.js';
 import { parseChatBody, templateMessages } from './chat-request.js';

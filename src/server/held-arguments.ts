@@ -2,9 +2,10 @@
  * Arguments of a tool call between tags, as forms: in the schema's order, strings as bare text up to their closing tag,
  * anything else as JSON. The counterpart of tool-arguments.ts, which reads them. Called by held-call.ts.
  */
+
+import { typesOf } from '../answer/tool-arguments.js';
 import type { PartFormat } from '../grammar/response-format.js';
 import { invalidRequest } from './api-error.js';
-import { typesOf } from './tool-arguments.js';
 
 /** How a family writes one argument. */
 export type ArgumentTags = {

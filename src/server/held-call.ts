@@ -3,10 +3,11 @@
  * the readers of tool-call-forms.ts and harmony.ts read. Called by tool-request.ts. A call is never wider than its
  * function's schema; what cannot be held to is refused, by the engine or here.
  */
+
+import type { OfferedFunction } from '../answer/tool-call-forms.js';
 import type { PartFormat, ResponseFormat } from '../grammar/response-format.js';
 import type { ToolCallStyle } from '../model/tool-call-style.js';
 import { heldArguments } from './held-arguments.js';
-import type { OfferedFunction } from './tool-call-forms.js';
 
 export type HeldForm = Exclude<ResponseFormat, { type: 'text' }>;
 

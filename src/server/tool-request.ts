@@ -3,11 +3,11 @@
  * tools its template is given and the form that its answer is held to. Used by chat-request.ts and chat.ts.
  */
 import * as z from 'zod';
+import type { OfferedFunction } from '../answer/tool-call-forms.js';
 import type { PlanReport } from '../llm.js';
 import type { ChatOptions } from '../options.js';
 import { invalidRequest } from './api-error.js';
 import { heldForm } from './held-call.js';
-import type { OfferedFunction } from './tool-call-forms.js';
 
 const schemaObject = z.record(z.string(), z.unknown());
 const tool = z.object({

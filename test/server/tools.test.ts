@@ -240,3 +240,39 @@ describe('calls in forms of other families', () => {
     rmSync(other, { recursive: true });
   });
 });
+
+describe('model.chat', () => {
+  const form = {
+    type: 'sequence' as const,
+    parts: [
+      { type: 'literal' as const, text: 'So.\n<tool_call>{"name": "weather", "arguments": ' },
+      { type: 'json_schema' as const, schema: weather.function.parameters },
+      { type: 'literal' as const, text: '}</tool_call>' },
+    ],
+  };
+
+  it('tells calls from text, and a session goes on with both', async () => {
+    const options = { tools: [weather], responseFormat: form, seed: 1, maxTokens: 200 };
+    const { text, answer } = await running.model.chat(ask.messages, options).result;
+    expect(text).toMatch(/^So\.\n<tool_call>/);
+    expect(answer).toMatchObject({
+      content: 'So.',
+      reasoning: '',
+      toolCalls: [{ function: { name: 'weather' } }],
+    });
+    const session = running.model.createChatSession({ tools: [weather] });
+    const first = await session.send('x', options).result;
+    const [made] = first.answer?.toolCalls ?? [];
+    const given = JSON.parse(made?.function.arguments ?? '');
+    expect(session.messages[1]).toMatchObject({
+      content: 'So.',
+      tool_calls: [{ function: { arguments: given } }],
+    });
+    const next = await session.send(
+      { role: 'tool', content: 'rain', tool_call_id: made?.id },
+      { maxTokens: 1 },
+    ).result;
+    expect(next.usage.promptTokens).toBeGreaterThan(first.usage.promptTokens);
+    expect((await running.model.generate('x', { maxTokens: 1 }).result).answer).toBeUndefined();
+  });
+});

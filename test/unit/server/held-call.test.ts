@@ -2,12 +2,12 @@
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { answerReader } from '../../../src/answer/answer-reader.js';
+import type { OfferedFunction } from '../../../src/answer/tool-call-forms.js';
 import { isResponseFormat } from '../../../src/grammar/response-format.js';
-import { answerReader } from '../../../src/server/answer-reader.js';
 import { heldForm } from '../../../src/server/held-call.js';
-import type { OfferedFunction } from '../../../src/server/tool-call-forms.js';
+import { type Family, stylesOf } from '../answer/family-templates.js';
 import { admits, randomText, toyConstraints } from '../grammar/toy-vocabulary.js';
-import { type Family, stylesOf } from './family-templates.js';
 
 const FUNCTIONS: OfferedFunction[] = [
   {

@@ -1,7 +1,8 @@
 /** Signs of the families' chat templates, for the tests of this folder. */
+
+import type { AnswerStyles } from '../../../src/answer/answer-reader.js';
 import { reasoningStyle } from '../../../src/model/reasoning-style.js';
 import { toolCallStyle } from '../../../src/model/tool-call-style.js';
-import type { AnswerStyles } from '../../../src/server/answer-reader.js';
 
 /** What each family's template gives its forms away by; `{{ tools }}` stands for its list of tools. */
 const TEMPLATES = {

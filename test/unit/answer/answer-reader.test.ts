@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { answerReader } from '../../../src/answer/answer-reader.js';
+import type { OfferedFunction } from '../../../src/answer/tool-call-forms.js';
 import { opensReasoning } from '../../../src/model/reasoning-style.js';
-import { answerReader } from '../../../src/server/answer-reader.js';
-import type { OfferedFunction } from '../../../src/server/tool-call-forms.js';
 import { type Family, stylesOf } from './family-templates.js';
 
 const FUNCTIONS: OfferedFunction[] = [

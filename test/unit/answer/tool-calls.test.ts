@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { type ToolCall, ToolCallReader } from '../../../src/answer/tool-calls.js';
 import { type ToolCallStyle, toolCallStyle } from '../../../src/model/tool-call-style.js';
-import { type ToolCall, ToolCallReader } from '../../../src/server/tool-calls.js';
 
 type Style = Exclude<ToolCallStyle, { kind: 'harmony' }>;
 const tagged: Style = { kind: 'tagged', open: '<tool_call>', close: '</tool_call>' };
