@@ -7,7 +7,12 @@ import { MAX_DEPTH } from './expression.js';
 /** The form that an answer must have. */
 export type ResponseFormat =
   | { type: 'text' }
-  | ResponseForm
+  /** Any JSON object. */
+  | { type: 'json_object' }
+  /** JSON that a schema (draft 2020-12; docs/structured-output.md tells which keywords) accepts. */
+  | { type: 'json_schema'; schema: object | boolean }
+  /** Text that a regular expression (of ECMAScript, without look-around and back-references) matches as a whole. */
+  | { type: 'regex'; pattern: string }
   /** Forms one behind the other. */
   | { type: 'sequence'; parts: readonly PartFormat[] }
   /** One of several forms. */
@@ -18,14 +23,6 @@ export type PartFormat =
   | Exclude<ResponseFormat, { type: 'text' }>
   /** This text; special tokens of the model that it names are written as such. */
   | { type: 'literal'; text: string };
-
-type ResponseForm =
-  /** Any JSON object. */
-  | { type: 'json_object' }
-  /** JSON that a schema (draft 2020-12; docs/structured-output.md tells which keywords) accepts. */
-  | { type: 'json_schema'; schema: object | boolean }
-  /** Text that a regular expression (of ECMAScript, without look-around and back-references) matches as a whole. */
-  | { type: 'regex'; pattern: string };
 
 /** A schema may nest a little deeper than the texts it describes: each level of them is two or three of its own. */
 const MAX_SCHEMA_DEPTH = 4 * MAX_DEPTH;
