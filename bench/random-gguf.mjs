@@ -44,6 +44,9 @@ const model = openModel(`synthetic:${values.shape}:${values.quant}`);
 const gguf = FAMILIES.find(({ modelType }) => modelType === model.spec.architecture)?.gguf;
 if (gguf === undefined) throw new Error(`no GGUF form of ${model.spec.architecture}`);
 
+if (gguf.layerNames !== undefined)
+  throw new Error(`${gguf.architecture}: names by layer are not written here`);
+
 const names = writtenNames(model.spec, gguf.names);
 /** @type {Map<string, { role: string, dtype: DTypeName, matrix: number[], count: number, isStacked: boolean }>} */
 const stacks = new Map();

@@ -70,7 +70,7 @@ export function heldRowsView(
 }
 
 /** Heads that a projection's rows are grouped by. */
-function headsOf(layer: LayerSpec | undefined): number {
+export function headsOf(layer: LayerSpec | undefined): number {
   const { recurrent, attention } = layer ?? {};
   return recurrent?.kind === 'gated-delta' ? recurrent.numKeyHeads : (attention?.numHeads ?? 1);
 }

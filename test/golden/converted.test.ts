@@ -1,6 +1,7 @@
 /**
  * Checkpoints whose weights are not plain rows (latent attention, codes with scales, rows of two matrices in turn),
- * converted as they are: the file computes the bits that the checkpoint does.
+ * converted as they are: the file computes the bits that the checkpoint does, and where its values lie in another order,
+ * the same but for rounding.
  */
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -20,7 +21,24 @@ const NAMES = [
   'deepseek_v3-fp8',
   'glm4_moe_lite',
   'gpt_oss',
+  'llama4',
+  'gemma4',
+  'gemma4-conditional',
+  'qwen3_next',
+  'qwen3_5_moe_text',
+  'lfm2_moe',
 ];
+
+/** Values of their files lie in another order, so that sums over them are rounded otherwise. */
+const RESUMMED = ['qwen3_5_moe_text'];
+
+function shareOfLargest(
+  expected: Float32Array = new Float32Array(0),
+  got: Float32Array = new Float32Array(0),
+) {
+  const errors = expected.map((value, at) => Math.abs(value - (got[at] ?? Number.NaN)));
+  return Math.max(...errors) / Math.max(...expected.map(Math.abs));
+}
 
 /** The checkpoint with its config's numbers as float32: metadata keeps no more. */
 function rounded(name: string): string {
@@ -44,7 +62,8 @@ describe.each(NAMES)('%s', (name) => {
     expect(got.map(({ tokenIds }) => tokenIds)).toEqual(expected.map(({ tokenIds }) => tokenIds));
     for (const [i, { logits }] of expected.entries()) {
       expect(logits?.values.length).toBeGreaterThan(0);
-      expect(got[i]?.logits?.values).toEqual(logits?.values);
+      if (!RESUMMED.includes(name)) expect(got[i]?.logits?.values).toEqual(logits?.values);
+      else expect(shareOfLargest(logits?.values, got[i]?.logits?.values)).toBeLessThan(1e-4);
     }
     hub?.dispose();
     gguf?.dispose();

@@ -4,7 +4,7 @@
  * Defaults as in transformers 5.18.
  */
 import { ConfigReader } from '../config.js';
-import { gemma4GgufDefaults } from '../gguf/gemma4.js';
+import { gemma4GgufDefaults, gemma4Metadata } from '../gguf/gemma4.js';
 import type { AttentionSpec, LayerSpec, ModelSpec, MoeFfnSpec, RopeSpec } from '../model-spec.js';
 import { readRopeFrom } from '../rope-config.js';
 import {
@@ -227,6 +227,15 @@ export const gemma4: Family = {
     architecture: 'gemma4',
     ropeStyle: 'neox',
     hasOwnHeads: true,
+    // The dense branch has the names of dense layers; gate and up of all experts are in one tensor.
+    layerNames: () => ({
+      sharedGate: ['blk.{layer}.ffn_gate.weight'],
+      sharedUp: ['blk.{layer}.ffn_up.weight'],
+      sharedDown: ['blk.{layer}.ffn_down.weight'],
+      expertGate: [{ tensor: 'blk.{layer}.ffn_gate_up_exps.weight', part: 0, parts: 2 }],
+      expertUp: [{ tensor: 'blk.{layer}.ffn_gate_up_exps.weight', part: 1, parts: 2 }],
+    }),
+    written: gemma4Metadata,
     keys: {
       moe_intermediate_size: 'expert_feed_forward_length',
       sliding_window: 'attention.sliding_window',

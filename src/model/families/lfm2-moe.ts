@@ -3,6 +3,7 @@
  * the choice, dense layers first. Defaults as in transformers 5.18.
  */
 import type { ConfigReader } from '../config.js';
+import type { OwnMetadata } from '../gguf/family.js';
 import type { LayerSpec, ModelSpec, MoeFfnSpec } from '../model-spec.js';
 import {
   plainAttention,
@@ -71,6 +72,17 @@ const FFN = `${LAYER}.feed_forward`;
 const input = (part: number) => ({ tensor: `${LAYER}.conv.in_proj.weight`, part, parts: 3 });
 const ggufInput = (part: number) => ({ tensor: 'blk.{layer}.shortconv.in_proj.weight', part, parts: 3 });
 
+function ggufEntries({ layers }: ModelSpec): OwnMetadata {
+  const heads = layers.map(({ attention }) => attention.numKvHeads);
+  const width = layers.find(({ recurrent }) => recurrent !== undefined)?.recurrent?.convWidth ?? 0;
+  return {
+    entries: {
+      'attention.head_count_kv': { type: 'i32s', value: heads },
+      'shortconv.l_cache': { type: 'u32', value: width },
+    },
+  };
+}
+
 export const lfm2Moe: Family = {
   modelType: 'lfm2_moe',
   className: 'Lfm2MoeForCausalLM',
@@ -105,6 +117,14 @@ export const lfm2Moe: Family = {
       outputGate: [ggufInput(1)],
       convInput: [ggufInput(2)],
     },
+    layerNames: ({ recurrent }) =>
+      recurrent === undefined
+        ? {}
+        : {
+            output: ['blk.{layer}.shortconv.out_proj.weight'],
+            convKernel: ['blk.{layer}.shortconv.conv.weight'],
+          },
+    written: ggufEntries,
     keys: {
       moe_intermediate_size: 'expert_feed_forward_length',
       num_dense_layers: 'leading_dense_block_count',

@@ -3,8 +3,10 @@
  * layer, norms without weights on q and k, one expert per token whose input the router scales, a shared expert, dense
  * layers between. Defaults as in transformers 5.18.
  */
+
+import { ModelFormatError } from '../../errors.js';
 import type { ConfigReader } from '../config.js';
-import type { GgufSource } from '../gguf/family.js';
+import type { GgufSource, OwnMetadata } from '../gguf/family.js';
 import type { JsonObject } from '../json-file.js';
 import type { AttentionSpec, DenseFfnSpec, LayerSpec, ModelSpec, MoeFfnSpec } from '../model-spec.js';
 import {
@@ -131,6 +133,47 @@ function ggufDefaults({ metadata, integer }: GgufSource): JsonObject {
   };
 }
 
+/** The order of layers and what else is a constant in files must be as it is there. */
+function ggufEntries({ layers }: ModelSpec, path: string): OwnMetadata {
+  const step = 1 + layers.findIndex(({ ffn }) => ffn.kind === 'moe');
+  const first = layers[0]?.attention;
+  const full = layers.find(({ attention }) => attention.rope < 0)?.attention;
+  const experts = layers.find(({ ffn }) => ffn.kind === 'moe')?.ffn;
+  const isNormed = experts?.kind === 'moe' && experts.numExperts !== 128;
+  const isUsual = layers.every(
+    ({ ffn, attention: { qkNorm, qkvBias, chunkSize, temperature, rope } }, layer) =>
+      (ffn.kind === 'moe') === ((layer + 1) % step === 0) &&
+      !qkvBias &&
+      (full === undefined || rope < 0 === ((layer + 1) % 4 === 0)) &&
+      (rope < 0
+        ? chunkSize === undefined && qkNorm === 'none' && temperature !== undefined
+        : chunkSize === first?.chunkSize && (qkNorm === 'head-unit') === isNormed),
+  );
+  if (!isUsual || (full !== undefined && first?.chunkSize === undefined)) {
+    throw new ModelFormatError({
+      code: 'ERR_MODEL_UNSUPPORTED',
+      file: path,
+      field: 'layer_types',
+      expected: 'layers in the order and with the parts that Scout and Maverick have: GGUF tells no others',
+      got: 'another order',
+    });
+  }
+  const { chunkSize = 0 } = first ?? {};
+  const { scale, floorScale } = full?.temperature ?? TEMPERATURE;
+  const isOwn = scale !== TEMPERATURE.scale || floorScale !== TEMPERATURE.floorScale;
+  return {
+    entries: {
+      interleave_moe_layer_step: { type: 'u32', value: step },
+      leading_dense_block_count: undefined,
+      ...(chunkSize !== CHUNK_SIZE && { 'attention.sliding_window': { type: 'u32', value: chunkSize } }),
+      ...(isOwn && {
+        'attention.temperature_length': { type: 'u32', value: floorScale },
+        'attention.temperature_scale': { type: 'f32', value: scale },
+      }),
+    },
+  };
+}
+
 const BLOCK = 'model.layers.{layer}.feed_forward';
 const gateUp = (part: number) => ({
   tensor: `${BLOCK}.experts.gate_up_proj`,
@@ -171,6 +214,7 @@ export const llama4: Family = {
       interleave_moe_layer_step: 'interleave_moe_layer_step',
     },
     gating: 'sigmoid',
+    written: ggufEntries,
     defaults: ggufDefaults,
   },
 };

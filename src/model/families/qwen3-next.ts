@@ -5,7 +5,7 @@
  */
 import type { ConfigReader } from '../config.js';
 import { denseLayers } from '../gguf/dense-layers.js';
-import type { GgufFamily, GgufSource } from '../gguf/family.js';
+import type { GgufFamily, GgufSource, OwnMetadata } from '../gguf/family.js';
 import type { AttentionSpec, LayerSpec, ModelSpec, MoeFfnSpec, WeightRole } from '../model-spec.js';
 import type { GatedDeltaSpec } from '../recurrent-spec.js';
 import {
@@ -150,6 +150,26 @@ function layerTypes({ integer, tensors }: GgufSource): string[] {
   );
 }
 
+function ggufEntries({ layers, ropes }: ModelSpec): OwnMetadata['entries'] {
+  const delta = layers.find(({ recurrent }) => recurrent !== undefined)?.recurrent;
+  if (delta?.kind !== 'gated-delta') return {};
+  const { convWidth, keyHeadDim, valueHeadDim, numKeyHeads, numValueHeads } = delta;
+  const u32 = (value: number) => ({ type: 'u32', value }) as const;
+  // Of text all sections rotate by the same position; a third of the pairs each is what published models have.
+  const pairs = (ropes[0]?.rotaryDim ?? 0) / 2;
+  const sections = [0, 1, 2].map((section) => Math.floor((pairs + 2 - section) / 3));
+  return {
+    'ssm.conv_kernel': u32(convWidth),
+    'ssm.state_size': u32(keyHeadDim),
+    'ssm.group_count': u32(numKeyHeads),
+    'ssm.time_step_rank': u32(numValueHeads),
+    'ssm.inner_size': u32(valueHeadDim * numValueHeads),
+    // Here the tensors tell which layers attend; llama.cpp goes by the interval.
+    full_attention_interval: u32(1 + layers.findIndex(({ recurrent }) => recurrent === undefined)),
+    'rope.dimension_sections': { type: 'i32s', value: [...sections, 0] },
+  };
+}
+
 /** Converters add the one to norms and take decay rates for what they are. */
 const GGUF: Omit<GgufFamily, 'architecture'> = {
   ropeStyle: 'neox',
@@ -161,6 +181,17 @@ const GGUF: Omit<GgufFamily, 'architecture'> = {
     deltaBeta: [GGUF_BETA_DECAY, 'blk.{layer}.ssm_beta.weight'],
     deltaDecay: [GGUF_BETA_DECAY, 'blk.{layer}.ssm_alpha.weight'],
   },
+  layerNames: ({ recurrent }) => ({
+    ffnNorm: ['blk.{layer}.post_attention_norm.weight'],
+    ...(recurrent !== undefined && {
+      query: [GGUF_QKV],
+      key: [GGUF_QKV],
+      value: [GGUF_QKV],
+      outputGate: ['blk.{layer}.attn_gate.weight'],
+      output: ['blk.{layer}.ssm_out.weight'],
+    }),
+  }),
+  written: (spec) => ({ entries: ggufEntries(spec) }),
   keys: {
     moe_intermediate_size: 'expert_feed_forward_length',
     shared_expert_intermediate_size: 'expert_shared_feed_forward_length',
@@ -204,5 +235,14 @@ export const qwen35Moe: Family = {
     rename: ['model.', 'model.language_model.'],
     unusedPrefixes: ['model.visual.', ...UNUSED],
   },
-  gguf: { ...GGUF, architecture: 'qwen35moe', valueHeadOrder: 'tiled' },
+  gguf: {
+    ...GGUF,
+    architecture: 'qwen35moe',
+    valueHeadOrder: 'tiled',
+    layerNames: (layer) => ({
+      ...GGUF.layerNames?.(layer),
+      deltaBeta: ['blk.{layer}.ssm_beta.weight'],
+      deltaDecay: ['blk.{layer}.ssm_alpha.weight'],
+    }),
+  },
 };

@@ -4,35 +4,33 @@
  */
 import { ModelFormatError } from '../../errors.js';
 import { QUANTIZE_FORMATS } from '../../options/quantize-formats.js';
-import { type DTypeName, dtypeTraits } from '../dtypes.js';
+import type { DTypeName } from '../dtypes.js';
 import type { ModelSpec, WeightSource } from '../model-spec.js';
 import type { OpenedModel } from '../opened-model.js';
 import { isMatrix, matrixFormat } from '../quantize-weights.js';
-import type { WeightNames } from '../weight-names.js';
+import { headsOf } from '../recurrent-weights.js';
+import type { WeightName, WeightNames } from '../weight-names.js';
 import type { GgufFamily } from './family.js';
 import { GGUF_NAMES, LATENT_NAMES } from './names.js';
 import type { ValueReader } from './value-reader.js';
+import { WeightOrders } from './weight-orders.js';
 import type { OutputTensor } from './writer.js';
 
 /** Formats of the matrices in a converted file; 'keep' leaves each as it is. */
 export const CONVERT_FORMATS = ['keep', 'f32', 'f16', 'bf16', ...QUANTIZE_FORMATS] as const;
 export type ConvertFormat = (typeof CONVERT_FORMATS)[number];
 
-/** One tensor for each weight of the model, all experts of a layer's matrix in one, and all heads of one. */
+/** What a tensor is made of: all experts of a layer's matrix, or all heads of one, or the weight alone. */
+type Member = { name: WeightName; group: readonly WeightSource[] };
+
+/** The tensors of the file: of one weight each, or of the weights that its family's files keep in one. */
 export function weightTensors(
   { path, spec, weights }: OpenedModel,
   values: ValueReader,
-  { ropeStyle, names }: Pick<GgufFamily, 'ropeStyle' | 'names'>,
+  family: Pick<GgufFamily, 'ropeStyle' | 'names' | 'layerNames' | 'valueHeadOrder'>,
   dtype: ConvertFormat,
 ): OutputTensor[] {
-  const groups = new Map<string, WeightSource[]>();
-  for (const weight of weights) {
-    const key = `${weight.role} ${weight.layer}`;
-    const group = groups.get(key);
-    if (group === undefined) groups.set(key, [weight]);
-    else group.push(weight);
-  }
-  const reorders = ropeStyle !== spec.ropes[0]?.style;
+  const reorders = family.ropeStyle !== spec.ropes[0]?.style;
   const latent = spec.layers[0]?.attention.latent;
   if (reorders && latent !== undefined) {
     throw new ModelFormatError({
@@ -43,12 +41,41 @@ export function weightTensors(
       got: 'false',
     });
   }
-  const allNames = writtenNames(spec, names);
-  return [...groups.values()].map((group) => {
-    const output = weightTensor(spec, group, values, reorders, dtype);
-    const [{ role, layer }] = group as [WeightSource];
-    return { ...output, name: String(allNames[role]?.[0] ?? role).replace('{layer}', `${layer}`) };
+  const orders = new WeightOrders(spec, reorders, family.valueHeadOrder);
+  return [...membersByName(spec, weights, family)].map(([name, members]) => {
+    const [first, ...others] = members as [Member];
+    const isAlone = others.length === 0 && typeof first.name === 'string';
+    const output = isAlone
+      ? weightTensor(spec, first.group, values, orders, dtype)
+      : joinedTensor(spec, members, values, orders, dtype);
+    return { ...output, name };
   });
+}
+
+function membersByName(
+  spec: ModelSpec,
+  weights: readonly WeightSource[],
+  { names, layerNames }: Pick<GgufFamily, 'names' | 'layerNames'>,
+): Map<string, Member[]> {
+  const groups = new Map<string, WeightSource[]>();
+  for (const weight of weights) {
+    const key = `${weight.role} ${weight.layer}`;
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [weight]);
+    else group.push(weight);
+  }
+  const allNames = writtenNames(spec, names);
+  const tensors = new Map<string, Member[]>();
+  for (const group of groups.values()) {
+    const [{ role, layer }] = group as [WeightSource];
+    const layerSpec = spec.layers[layer];
+    const own = layerSpec && layerNames?.(layerSpec)[role];
+    const name = (own ?? allNames[role])?.[0] ?? role;
+    const template = typeof name === 'string' ? name : name.tensor;
+    const tensorName = template.replace('{layer}', `${layer}`);
+    tensors.set(tensorName, [...(tensors.get(tensorName) ?? []), { name, group }]);
+  }
+  return tensors;
 }
 
 /** The first name of each role is the one that files of the family have today; `names` are the family's own. */
@@ -62,7 +89,7 @@ function weightTensor(
   spec: ModelSpec,
   group: readonly WeightSource[],
   values: ValueReader,
-  interleaved: boolean,
+  orders: WeightOrders,
   wanted: ConvertFormat,
 ): Omit<OutputTensor, 'name'> {
   const [first] = group;
@@ -72,15 +99,56 @@ function weightTensor(
   // At a stride, a vector's values are rows of one column.
   const isVector = (rows === 1 && role !== 'router') || cols === 1;
   const matrix = isVector ? [rows * cols] : [rows, cols];
-  const order = interleaved ? rowOrder(spec, first) : undefined;
+  const order = orders.of(first);
+  const isChanged = isVector && (order.row !== undefined || first.transform !== undefined);
   return {
     dtype,
     shape: first.expert >= 0 || first.head !== undefined ? [group.length, ...matrix] : matrix,
     *pieces() {
-      if (order !== undefined && isVector) yield reorderedVector(values, first, dtype, order);
+      if (isChanged) yield changedVector(values, first, order.row);
       else for (const source of group) yield* values.pieces(source, dtype, order);
     },
   };
+}
+
+/** Weights in one tensor: behind one another for each expert, or each head's rows of all of them together. */
+function joinedTensor(
+  spec: ModelSpec,
+  members: readonly Member[],
+  values: ValueReader,
+  orders: WeightOrders,
+  wanted: ConvertFormat,
+): Omit<OutputTensor, 'name'> {
+  const placed = [...members].sort((one, other) => placeIn(one) - placeIn(other));
+  const sources = placed.map(({ group }) => group);
+  const [first] = sources[0] ?? [];
+  if (first === undefined) throw new RangeError('a tensor of no weights');
+  const dtype = outputDtype(spec, first, wanted, values.dtypeOf(first));
+  const { name } = placed[0] as Member;
+  const heads =
+    typeof name !== 'string' && 'byHead' in name && name.byHead ? headsOf(spec.layers[first.layer]) : 1;
+  const rows = sources.reduce((sum, [source]) => sum + (source?.rows ?? 0), 0);
+  const count = sources[0]?.length ?? 0;
+  return {
+    dtype,
+    shape: first.expert >= 0 ? [count, rows, first.cols] : [rows, first.cols],
+    *pieces() {
+      for (let block = 0; block < count; block++)
+        for (let head = 0; head < heads; head++)
+          for (const group of sources) {
+            const source = group[block] as WeightSource;
+            const own = source.rows / heads;
+            yield* values.pieces(source, dtype, orders.of(source), head * own, (head + 1) * own);
+          }
+    },
+  };
+}
+
+/** Where a weight lies among those of its tensor. */
+function placeIn({ name, group }: Member): number {
+  if (typeof name === 'string') return 0;
+  if ('parts' in name) return name.part;
+  return 'holds' in name ? name.holds.indexOf((group[0] as WeightSource).role) : 0;
 }
 
 /** Vectors and routers stay exact; matrices whose rows are no whole blocks of any format become f16. */
@@ -94,27 +162,18 @@ function outputDtype(
   return wanted === 'keep' ? stored : (matrixFormat(weight, spec, wanted, 'file') ?? 'f16');
 }
 
-/** Row of the checkpoint that comes at each place where the two halves of a head are to alternate. */
-function rowOrder(spec: ModelSpec, { role, layer }: WeightSource): ((row: number) => number) | undefined {
-  if (!['query', 'key', 'queryBias', 'keyBias'].includes(role)) return undefined;
-  const headDim = spec.layers[layer]?.attention.headDim ?? 0;
-  const half = headDim / 2;
-  return (row) => {
-    const [head, place] = [Math.floor(row / headDim), row % headDim];
-    return head * headDim + (place % 2) * half + Math.floor(place / 2);
-  };
-}
-
-function reorderedVector(
+/** A vector in float32, its values in their places and as files have them. */
+function changedVector(
   values: ValueReader,
   source: WeightSource,
-  dtype: DTypeName,
-  order: (row: number) => number,
+  order: (place: number) => number = (place) => place,
 ): Uint8Array {
-  const bytes = Buffer.concat([...values.pieces(source, dtype)]);
-  const size = dtypeTraits(dtype).blockBytes;
-  const out = new Uint8Array(bytes.length);
-  for (let i = 0; i < source.cols; i++)
-    out.set(bytes.subarray(order(i) * size, (order(i) + 1) * size), i * size);
-  return out;
+  const bytes = Buffer.concat([...values.pieces(source, 'f32')]);
+  const stored = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
+  const changed = stored.map((_, place) => {
+    const value = stored[order(place)] ?? Number.NaN;
+    if (source.transform === 'plus-one') return value + 1;
+    return source.transform === 'negative-exp' ? -Math.exp(value) : value;
+  });
+  return new Uint8Array(changed.buffer);
 }

@@ -68,7 +68,6 @@ export function* convertSteps(
       got: model.source === 'hub' ? model.spec.architecture : 'a GGUF file',
     });
   }
-  refuseUnwritable(model);
   const { metadata, ropeTensors } = specMetadata(model.spec, gguf, model.path);
   for (const [key, value] of tokenizerMetadata(model)) metadata.set(key, value);
   const values = new ValueReader(model.tensors, availableParallelism());
@@ -111,21 +110,6 @@ function checkSpace(outPath: string, sizeBytes: number): void {
   throw new OutputError(outPath, `it takes ${sizeBytes} bytes, and its disk has ${free} left`, {
     hint: 'Free space on that disk or choose a smaller format.',
   });
-}
-
-/** Layers whose weights the writer does not know how to lay out. */
-function refuseUnwritable({ path, spec }: OpenedModel): void {
-  for (const [layer, { recurrent, attention }] of spec.layers.entries()) {
-    if (recurrent === undefined && !attention.outputGate) continue;
-    throw new ModelFormatError({
-      code: 'ERR_MODEL_UNSUPPORTED',
-      file: path,
-      field: `layer ${layer}`,
-      expected: 'attention without a gate, as the writer knows it',
-      got: recurrent === undefined ? 'attention with a gate' : 'a layer with a state',
-      hint: "Convert it with llama.cpp's convert_hf_to_gguf.py; the file runs here.",
-    });
-  }
 }
 
 function tokenizerMetadata({

@@ -4,11 +4,22 @@
  * (names.ts).
  */
 import type { JsonObject } from '../json-file.js';
-import type { RopeStyle } from '../model-spec.js';
+import type { LayerSpec, ModelSpec, RopeStyle } from '../model-spec.js';
 import type { GatedDeltaSpec } from '../recurrent-spec.js';
 import type { TensorIndex } from '../tensor-index.js';
 import type { WeightNames } from '../weight-names.js';
 import type { GgufMetadata } from './metadata.js';
+import type { MetadataValue } from './writer.js';
+
+/** Vectors of rotary factors, which GGUF keeps as tensors. */
+export type RopeTensors = { name: string; values: readonly number[] }[];
+
+/** By the ends of their keys: these take the place of what all families say; undefined takes that out. */
+export type OwnMetadata = {
+  entries: Readonly<Record<string, MetadataValue | undefined>>;
+  /** In the place of those that follow from the first rotary settings. */
+  ropeTensors?: RopeTensors;
+};
 
 export type GgufFamily = {
   /** `general.architecture`. */
@@ -36,6 +47,10 @@ export type GgufFamily = {
   windowPattern?: number;
   /** Further keys of config.json, each with the end of its metadata key: `expert_count` for `ARCH.expert_count`. */
   keys?: Readonly<Record<string, string>>;
+  /** How weights of this layer are written, where that is not the first of their names. */
+  layerNames?: (layer: LayerSpec) => WeightNames;
+  /** What files say in the family's own way, when one is written. Throws ModelFormatError where they cannot. */
+  written?: (spec: ModelSpec, path: string) => OwnMetadata;
   /** Config values that follow from tensors or from what converters leave out; `keys` go before them. */
   defaults?: (source: GgufSource) => JsonObject;
 };

@@ -12,14 +12,11 @@ import type {
   RouterSpec,
 } from '../model-spec.js';
 import { computeFrequencies } from '../rope.js';
-import type { GgufFamily } from './family.js';
+import type { GgufFamily, RopeTensors } from './family.js';
 import { ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, ROPE_FREQS } from './names.js';
 import type { MetadataValue } from './writer.js';
 
 type Entries = Map<string, MetadataValue>;
-
-/** Vectors of rotary factors, which GGUF keeps as tensors. */
-export type RopeTensors = { name: string; values: readonly number[] }[];
 
 export type SpecMetadata = { metadata: Entries; ropeTensors: RopeTensors };
 
@@ -40,8 +37,10 @@ export function specMetadata(spec: ModelSpec, family: GgufFamily, path: string):
   unsigned('block_count', spec.layers.length);
   unsigned('vocab_size', spec.vocabSize);
   float('attention.layer_norm_rms_epsilon', spec.norm.eps);
-  if (first.attention.latent === undefined) addAttention(spec, first.attention, unsigned, float);
-  else addLatentAttention(first.attention, first.attention.latent, unsigned);
+  // Layers with a state have no heads.
+  const { attention } = spec.layers.find((layer) => layer.recurrent === undefined) ?? first;
+  if (attention.latent === undefined) addAttention(spec, attention, unsigned, float);
+  else addLatentAttention(attention, attention.latent, unsigned);
   addExperts(spec, moe, unsigned);
   addRouter(moe.router, unsigned, float);
   metadata.set(`${arch}.expert_weights_norm`, { type: 'bool', value: moe.router.normTopkProb });
@@ -52,9 +51,13 @@ export function specMetadata(spec: ModelSpec, family: GgufFamily, path: string):
   const [rope] = spec.ropes;
   const ropeTensors = rope === undefined ? [] : addRope(metadata, family, rope, spec, path);
   for (const [suffix, value] of Object.entries(family.constants ?? {})) unsigned(suffix, value);
-  refuseNewerParts(spec, path);
-  checkWindows(spec, family, path);
-  return { metadata, ropeTensors };
+  const own = family.written?.(spec, path);
+  if (own === undefined) checkWindows(spec, family, path);
+  for (const [suffix, value] of Object.entries(own?.entries ?? {})) {
+    if (value === undefined) metadata.delete(`${arch}.${suffix}`);
+    else metadata.set(`${arch}.${suffix}`, value);
+  }
+  return { metadata, ropeTensors: own?.ropeTensors ?? ropeTensors };
 }
 
 type Put = (suffix: string, value: number) => void;
@@ -164,21 +167,6 @@ function frequencyFactors(rope: RopeSpec): number[] {
   const scaled = computeFrequencies(rope, 1).inverseFrequencies;
   const plain = computeFrequencies({ ...rope, scaling: { type: 'default' } }, 1).inverseFrequencies;
   return Array.from(plain, (frequency, i) => frequency / (scaled[i] ?? Number.NaN));
-}
-
-/** Parts of Llama 4 and Gemma 4, for which this writer has no keys. */
-function refuseNewerParts({ layers, architecture }: ModelSpec, path: string): void {
-  const isNewer = layers.some(
-    ({ postNorms, attention, ffn }) =>
-      postNorms ||
-      attention.chunkSize !== undefined ||
-      attention.temperature !== undefined ||
-      (ffn.kind === 'moe' && ffn.router.scalesInput),
-  );
-  if (!isNewer) return;
-  const expected =
-    'layers without chunks, temperature, scaled inputs of experts and norms behind their parts';
-  throw unsupported(path, 'model_type', expected, architecture);
 }
 
 /** GGUF has one window for all layers; which of them have it is the family's. */

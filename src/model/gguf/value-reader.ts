@@ -18,6 +18,9 @@ const FP8_BLOCK = 128;
 /** Consecutive rows of a tensor, or every `stride`-th. */
 type Rows = { first: number; count: number; stride: number; cols: number };
 
+/** Which row or column of the checkpoint comes at each place; their own without it. */
+export type ValueOrder = { row?: (row: number) => number; col?: (col: number) => number };
+
 export class ValueReader {
   readonly #tensors: TensorIndex;
   readonly #threads: number;
@@ -34,22 +37,46 @@ export class ValueReader {
   }
 
   /**
-   * Rows of a weight in the order of `rowOrder` (by default their own), as `dtype`, piece by piece. Throws
+   * Rows [begin, end) of a weight in the given order (by default their own), as `dtype`, piece by piece. Throws
    * ModelFormatError, with ERR_WEIGHT_VALUE for values that `dtype` cannot hold.
    */
-  *pieces(source: WeightSource, dtype: DTypeName, rowOrder?: (row: number) => number): Iterable<Uint8Array> {
-    const { firstRow, rowStride = 1, rows, cols } = source;
+  *pieces(
+    source: WeightSource,
+    dtype: DTypeName,
+    order: ValueOrder = {},
+    begin = 0,
+    end = source.rows,
+  ): Iterable<Uint8Array> {
+    const { cols, rowStride = 1, rowBlock } = source;
     const tensor = this.#tensor(source);
     if (source.transposed) {
       yield this.#transposed(tensor, source, dtype);
       return;
     }
-    const step = rowOrder === undefined ? Math.max(1, Math.floor(PIECE_VALUES / cols)) : 1;
-    for (let row = 0; row < rows; row += step) {
-      const first = firstRow + (rowOrder?.(row) ?? row) * rowStride;
-      const count = Math.min(step, rows - row);
-      yield this.#rows(tensor, { first, count, stride: rowStride, cols }, dtype);
+    const at = (row: number) => placeOf(source, order.row?.(row) ?? row);
+    const stride = rowBlock === undefined ? rowStride : 1;
+    const most = Math.max(1, Math.floor(PIECE_VALUES / cols));
+    for (let row = begin, count = 0; row < end; row += count) {
+      const first = at(row);
+      for (count = 1; row + count < end && count < most; count++)
+        if (at(row + count) !== first + count * stride) break;
+      const rows = { first, count, stride, cols };
+      if (order.col === undefined) yield this.#rows(tensor, rows, dtype);
+      else yield this.#reordered(tensor, rows, dtype, order.col);
     }
+  }
+
+  /** Columns in another order, at the full width of their values. */
+  #reordered(tensor: TensorInfo, rows: Rows, dtype: DTypeName, col: (col: number) => number): Uint8Array {
+    const stored = this.#rows(tensor, rows, 'f32');
+    const values = new Float32Array(stored.buffer, stored.byteOffset, rows.count * rows.cols);
+    const placed = new Float32Array(values.length);
+    for (let i = 0; i < placed.length; i++) {
+      const column = i % rows.cols;
+      placed[i] = values[i - column + col(column)] ?? Number.NaN;
+    }
+    const bytes = new Uint8Array(placed.buffer);
+    return dtype === 'f32' ? bytes : this.#convert(tensor, 'f32', bytes, dtype, rows);
   }
 
   close(): void {
@@ -58,12 +85,14 @@ export class ValueReader {
   }
 
   /** A matrix of which the tensor has the columns as rows. */
-  #transposed(tensor: TensorInfo, { firstRow, rows, cols }: WeightSource, dtype: DTypeName): Uint8Array {
-    const stored = this.#rows(tensor, { first: firstRow, count: cols, stride: 1, cols: rows }, 'f32');
-    const values = new Float32Array(stored.buffer, stored.byteOffset, rows * cols);
+  #transposed(tensor: TensorInfo, source: WeightSource, dtype: DTypeName): Uint8Array {
+    const { firstRow, rows, cols, firstCol = 0, width = rows } = source;
+    const stored = this.#rows(tensor, { first: firstRow, count: cols, stride: 1, cols: width }, 'f32');
+    const values = new Float32Array(stored.buffer, stored.byteOffset, width * cols);
     const turned = new Float32Array(rows * cols);
     for (let row = 0; row < rows; row++) {
-      for (let col = 0; col < cols; col++) turned[row * cols + col] = values[col * rows + row] ?? Number.NaN;
+      for (let col = 0; col < cols; col++)
+        turned[row * cols + col] = values[col * width + firstCol + row] ?? Number.NaN;
     }
     const bytes = new Uint8Array(turned.buffer);
     return dtype === 'f32' ? bytes : this.#convert(tensor, 'f32', bytes, dtype, { count: rows, cols });
@@ -159,4 +188,10 @@ export class ValueReader {
     }
     return handle;
   }
+}
+
+/** Row of the tensor that holds a row of the weight. */
+function placeOf({ firstRow, rowStride = 1, rowBlock }: WeightSource, row: number): number {
+  if (rowBlock === undefined) return firstRow + row * rowStride;
+  return firstRow + Math.floor(row / rowBlock) * rowStride + (row % rowBlock);
 }

@@ -12,6 +12,7 @@ export type MetadataValue =
   | { type: 'bool'; value: boolean }
   | { type: 'string'; value: string }
   | { type: 'strings'; value: readonly string[] }
+  | { type: 'bools'; value: readonly boolean[] }
   | { type: 'i32s' | 'f32s'; value: ArrayLike<number> };
 
 export type OutputTensor = {
@@ -104,6 +105,8 @@ function encodeValue(entry: MetadataValue): Buffer[] {
       return [u32(TYPE.string), text(entry.value)];
     case 'strings':
       return [u32(TYPE.array), u32(TYPE.string), u64(entry.value.length), ...entry.value.map(text)];
+    case 'bools':
+      return [u32(TYPE.array), u32(TYPE.bool), u64(entry.value.length), Buffer.from(entry.value.map(Number))];
     case 'i32s':
       return [u32(TYPE.array), u32(TYPE.i32), u64(entry.value.length), bytesOf(Int32Array.from(entry.value))];
     case 'f32s':

@@ -24,6 +24,7 @@ const ARCHITECTURES = [
   ...['qwen3_moe', 'qwen2_moe', 'mixtral', 'olmoe', 'phimoe', 'granitemoe'],
   ...['glm4_moe', 'ernie4_5_moe', 'minimax_m2'],
   ...['deepseek_v2', 'deepseek_v3', 'glm4_moe_lite', 'gpt_oss'],
+  ...['llama4', 'gemma4', 'qwen3_next', 'qwen3_5_moe_text', 'lfm2_moe'],
 ];
 const VARIANTS = [
   'qwen3_moe-bf16',
@@ -53,12 +54,23 @@ function converted(name: string, dtype: 'keep' | 'f32' | 'f16' | 'bf16' = 'keep'
   return { hub, path, back: openModel(path) };
 }
 
-/** GGUF keeps numbers as float32; q and k of some families are stored for the other rotary layout. */
+/**
+ * GGUF keeps numbers as float32; q and k of some families are stored for the other rotary layout, value heads of some in
+ * turn.
+ */
 function comparable(spec: ModelSpec): unknown {
   const ropes = spec.ropes.map(({ style: _, ...rope }) => rope);
-  return JSON.parse(JSON.stringify({ ...spec, ropes }), (_key, value) =>
-    typeof value === 'number' ? Number(value.toPrecision(6)) : value,
+  return JSON.parse(JSON.stringify({ ...spec, ropes }), (key, value) =>
+    key === 'valueHeadOrder' ? undefined : typeof value === 'number' ? Number(value.toPrecision(6)) : value,
   );
+}
+
+function expectAlmost(got: Buffer | undefined, expected: Buffer): void {
+  expect(got?.length).toBe(expected.length);
+  for (let at = 0; at < expected.length; at += 4) {
+    const value = expected.readFloatLE(at);
+    expect(Math.abs((got?.readFloatLE(at) ?? Number.NaN) / value - 1)).toBeLessThan(2e-7);
+  }
 }
 
 function bytesByName(path: string): Map<string, Buffer> {
@@ -79,7 +91,11 @@ describe.each(ARCHITECTURES)('%s', (name) => {
     const ours = bytesByName(path);
     const theirs = bytesByName(join('test/fixtures/gguf/golden', `${name}.gguf`));
     expect([...ours.keys()].sort()).toEqual([...theirs.keys()].sort());
-    for (const [tensor, values] of theirs) expect(ours.get(tensor)?.equals(values), tensor).toBe(true);
+    for (const [tensor, values] of theirs) {
+      // The two sides' exponential functions differ in the last bit.
+      if (tensor.endsWith('.ssm_a')) expectAlmost(ours.get(tensor), values);
+      else expect(ours.get(tensor)?.equals(values), tensor).toBe(true);
+    }
   });
 
   it('opens with the same spec, template and end-of-text ids', () => {
@@ -131,10 +147,7 @@ describe('other checkpoints', () => {
   it.each([
     ['qwen3_moe-rope-dynamic', /any scaling but dynamic/],
     ['qwen2_moe-sliding-window', /one window for all layers, got 24 and 0/],
-    ['llama4', /norms behind their parts, got llama4_text/],
-    ['gemma4', /norms behind their parts, got gemma4_text/],
-    ['qwen3_next', /layer 0: expected attention without a gate, .*got a layer with a state/],
-    ['lfm2_moe', /layer 0: expected attention without a gate, .*got a layer with a state/],
+    ['llama4-conditional', /layer_types: expected layers in the order .* that Scout and Maverick have/],
   ])('%s is refused: GGUF cannot say it', (name, message) => {
     const path = join(newFolder(), 'model.gguf');
     const error = thrownBy(() => convertToGguf(openModel(join(GOLDENS, name)), path, { dtype: 'keep' }));
