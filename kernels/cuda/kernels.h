@@ -1,7 +1,7 @@
-// The GPU kernels' launchers, but for attention's (attention_kernels.h): one per kernel file, each with its
-// arguments as a struct of device pointers. Called by the backend, the kernel tests and the check program;
-// none of them allocates or synchronises. The return value is the launch's cudaError_t; an error inside a
-// kernel shows at the next synchronisation.
+// The GPU kernels' launchers, but for those of attention (attention_kernels.h) and of layers with a state
+// (state_kernels.h): one per kernel file, each with its arguments as a struct of device pointers. Called by
+// the backend, the kernel tests and the check program; none of them allocates or synchronises. The return
+// value is the launch's cudaError_t; an error inside a kernel shows at the next synchronisation.
 //
 // T tokens, H hidden, N output rows, C columns, E experts, K experts per token, Q/G query and KV heads, D
 // head dim. Activation rows are padded with zeros to a multiple of 32 columns; `stride` counts columns.
@@ -105,11 +105,14 @@ cudaError_t norm_add(const NormAddArgs& args, cudaStream_t stream);
 
 // ---- prepare.cu
 
-/// Brings float rows [rows][cols] into the forms that `out` asks for.
+/// Brings float rows [rows][cols] into the forms that `out` asks for, times the sigmoid of `gate` where there
+/// is one.
 struct PrepareArgs {
   const float* x;
   uint32_t x_stride, rows, cols;
   ActivationSinks out;
+  const float* gate = nullptr;  ///< [rows][gate_stride]
+  uint32_t gate_stride = 0;
 };
 cudaError_t prepare(const PrepareArgs& args, cudaStream_t stream);
 

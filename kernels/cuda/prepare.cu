@@ -1,5 +1,5 @@
 // Float rows into the forms that matrix kernels read, where their producer does not write those itself:
-// attention outputs before the output projection, hidden rows before grouped down GEMMs.
+// attention outputs, gated or not, before the output projection, hidden rows before grouped down GEMMs.
 #include "kernels.h"
 #include "sinks.cuh"
 
@@ -13,7 +13,10 @@ __global__ void __launch_bounds__(kWarps * 32) prepare_kernel(PrepareArgs args) 
   const uint32_t row = blockIdx.x, block = blockIdx.y * kWarps + (threadIdx.x >> 5), lane = threadIdx.x & 31;
   if (block >= args.out.stride / 32) return;  // whole warps
   const uint32_t col = 32 * block + lane;
-  const float x = col < args.cols ? args.x[static_cast<size_t>(row) * args.x_stride + col] : 0.0f;
+  const bool there = col < args.cols;
+  float x = there ? args.x[static_cast<size_t>(row) * args.x_stride + col] : 0.0f;
+  if (there && args.gate)
+    x = x / (1.0f + expf(-args.gate[static_cast<size_t>(row) * args.gate_stride + col]));
   store_block(args.out, row, block, x);
 }
 

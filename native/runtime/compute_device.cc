@@ -156,11 +156,12 @@ Status ComputeDevice::allocate_kv(uint32_t blocks) {
 }
 
 Status ComputeDevice::allocate_states(uint32_t slots) {
-  if (slots == 0 || states_.slots() > 0 || !spec_.has_states())
+  if (slots == 0 || state_slots_ > 0 || !spec_.has_states())
     return Status::error(Code::InvalidArgument,
                          "states need slots, a model that has them, and to be asked for once");
   if (!states_.allocate(slots))
     return Status::error(Code::OutOfMemory, "cannot reserve the states of sequences");
+  state_slots_ = slots;
   return {};
 }
 

@@ -73,7 +73,7 @@ class ComputeDevice {
   virtual Status finish_load();
   virtual Status allocate_kv(uint32_t blocks);
   /// Slots for the states of sequences; once, where the model has states.
-  Status allocate_states(uint32_t slots);
+  virtual Status allocate_states(uint32_t slots);
   /// *got: the slots there are, fewer than asked where GPU memory ends.
   virtual Status allocate_expert_slots(uint32_t count, uint32_t* got);
 
@@ -115,7 +115,7 @@ class ComputeDevice {
     return {};
   }
   virtual size_t kv_bytes() const { return kv_.bytes(); }
-  size_t state_bytes() const { return states_.bytes(); }
+  virtual size_t state_bytes() const { return states_.bytes(); }
   /// Of host memory.
   virtual size_t held_bytes() const;
 
@@ -174,6 +174,7 @@ class ComputeDevice {
   KvCache kv_;
   uint32_t kv_blocks_ = 0;
   StateCache states_;
+  uint32_t state_slots_ = 0;
   Buffers buffers_;
   std::unique_ptr<Forward> forward_;
   std::vector<MappedFile> files_;

@@ -28,7 +28,7 @@ uint32_t ComputeDevice::remember(std::shared_ptr<Job> job) {
 
 Status ComputeDevice::check_loaded(bool gpu_lane) const {
   if (forward_ == nullptr || kv_blocks_ == 0) return bad("weights or KV cache are not there yet");
-  if (spec_.has_states() && states_.slots() == 0) return bad("states are not there yet");
+  if (spec_.has_states() && state_slots_ == 0) return bad("states are not there yet");
   if (gpu_lane != options_.topology.gpu_lane) return bad("this call does not fit the device's gpu option");
   return {};
 }
@@ -79,7 +79,7 @@ Status ComputeDevice::decode_step(const int32_t* wire, size_t wire_size, const f
   // A half-read step must never run: decode into a fresh one first.
   Step next;
   if (Status s = next.decode(spec_, wire, wire_size, ropes, ropes_size, options_.max_step_tokens,
-                             options_.max_logit_rows, kv_blocks_, cancel_slots_, states_.slots());
+                             options_.max_logit_rows, kv_blocks_, cancel_slots_, state_slots_);
       !s.ok()) {
     return s;
   }

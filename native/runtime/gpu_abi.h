@@ -22,7 +22,7 @@ extern "C" {
 #endif
 
 /// Raised with every change of this file that an older engine or backend would misread.
-#define NM_GPU_ABI 4
+#define NM_GPU_ABI 5
 
 typedef struct NmGpuContext NmGpuContext;
 
@@ -77,6 +77,7 @@ enum {
   NM_GPU_SCORING_TOPK_SIGMOID = 4,
 };
 enum { NM_GPU_GROUP_SCORE_MAX = 0, NM_GPU_GROUP_SCORE_TOP_TWO_SUM = 1 };
+enum { NM_GPU_RECURRENT_NONE = 0, NM_GPU_RECURRENT_GATED_DELTA = 1, NM_GPU_RECURRENT_SHORT_CONV = 2 };
 
 /// Latent attention (LatentSpec of native/runtime/model_spec.h).
 typedef struct NmGpuLatent {
@@ -100,8 +101,20 @@ typedef struct NmGpuAttention {
   float temperature_floor;
   uint32_t value_norm;      ///< per head and without a weight
   uint32_t keys_as_values;  ///< no value will come: values are the key projection before norm and rotation
+  uint32_t output_gate;     ///< outputGate will come: outputs times the sigmoid of its projection
   NmGpuLatent latent;       ///< head_dim is then nope_dim + rope_dim and num_kv_heads 1
 } NmGpuAttention;
+
+/// What a layer has in attention's place: a state for each sequence (RecurrentSpec of
+/// native/runtime/model_spec.h). Its attention then has no heads.
+typedef struct NmGpuRecurrent {
+  uint32_t kind;
+  uint32_t conv_width;                      ///< in 1 .. 16
+  uint32_t channels;                        ///< short convolution
+  uint32_t num_key_heads, num_value_heads;  ///< num_value_heads is a multiple of num_key_heads
+  uint32_t key_dim, value_dim;              ///< of a head; key_dim at most 256
+  uint32_t tiled;                           ///< value head v reads key head v % num_key_heads
+} NmGpuRecurrent;
 
 /// Which experts a token gets and with which weights, from logits to which routerBias, where it came, is
 /// added.
@@ -140,6 +153,7 @@ typedef struct NmGpuLayer {
   NmGpuFfn ffn;
   uint32_t post_norms;    ///< attentionPostNorm and ffnPostNorm on what the parts put out
   uint32_t output_scale;  ///< layerScale, a factor on the residual stream; with post_norms only
+  NmGpuRecurrent recurrent;
 } NmGpuLayer;
 
 typedef struct NmGpuRope {
@@ -197,6 +211,9 @@ typedef struct NmGpuSequence {
   uint32_t num_blocks;      ///< KV blocks covering first_position + count positions
   const uint32_t* blocks;
   uint32_t logit_rows;  ///< of the last tokens, 0 .. count
+  // Where the model has states; slots that are written are no other sequence's:
+  uint32_t state_source;  ///< slot with the state before the first token; read unless first_position is 0
+  uint32_t state_target;  ///< slot that gets the state after the last token
 } NmGpuSequence;
 
 typedef struct NmGpuStep {
@@ -234,9 +251,9 @@ typedef struct NmGpuLogits {
 } NmGpuLogits;
 
 typedef struct NmGpuMemory {
-  uint64_t weight_bytes, kv_bytes, slot_bytes, activation_bytes;  ///< held in device memory
-  uint64_t pinned_bytes;                                          ///< of host memory held
-  uint64_t free_bytes;                                            ///< of the device, now
+  uint64_t weight_bytes, kv_bytes, state_bytes, slot_bytes, activation_bytes;  ///< held in device memory
+  uint64_t pinned_bytes;                                                       ///< of host memory held
+  uint64_t free_bytes;                                                         ///< of the device, now
 } NmGpuMemory;
 
 /// How decode is submitted: as CUDA graphs, or call by call where `off` says why.
@@ -307,6 +324,9 @@ typedef struct NmGpuBackend {
   NmGpuCode (*finish_upload)(NmGpuContext* context);
   /// KV blocks of kKvBlockTokens positions over all layers; OUT_OF_MEMORY where they do not fit.
   NmGpuCode (*allocate_kv)(NmGpuContext* context, uint32_t blocks);
+  /// Slots for the states of sequences, each over all layers that have one; before the first step of such a
+  /// model.
+  NmGpuCode (*allocate_states)(NmGpuContext* context, uint32_t slots);
   /// VRAM slots for experts of at most `slot_bytes`; gets fewer than asked where memory ends, which is no
   /// failure.
   NmGpuCode (*allocate_slots)(NmGpuContext* context, uint32_t wanted, uint64_t slot_bytes, uint32_t* got);
@@ -318,8 +338,8 @@ typedef struct NmGpuBackend {
   NmGpuCode (*allocate_host)(NmGpuContext* context, uint64_t size_bytes, void** data);
 
   // A step.
-  /// Checks and uploads the step, embeds its tokens. A step under way is given up; a later
-  /// step writes the KV positions that it wrote again.
+  /// Checks and uploads the step, embeds its tokens. A step under way is given up; a later step writes the KV
+  /// positions and state slots that it wrote again.
   NmGpuCode (*begin_step)(NmGpuContext* context, const NmGpuStep* step);
   /// Starts attention and, for a MoE layer, the router; for a dense layer also its feed-forward block. Layers
   /// in order.

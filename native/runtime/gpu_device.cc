@@ -34,8 +34,8 @@ Status GpuDevice::begin_step(const int32_t* wire, size_t wire_size, const float*
   routed_layer_ = partials_layer_ = -1;
   std::vector<NmGpuSequence> sequences;
   for (const StepSequence& s : step_.sequences) {
-    sequences.push_back(
-        {s.count, s.first_position, s.num_blocks, step_.blocks.data() + s.first_block, s.logit_rows});
+    sequences.push_back({s.count, s.first_position, s.num_blocks, step_.blocks.data() + s.first_block,
+                         s.logit_rows, s.state_source, s.state_target});
   }
   std::vector<const float*> cos, sin;
   for (size_t r = 0; r < step_.cos.size(); ++r) {

@@ -25,6 +25,7 @@ class GpuDevice final : public ComputeDevice {
 
   Status finish_load() override;
   Status allocate_kv(uint32_t blocks) override;
+  Status allocate_states(uint32_t slots) override;
   Status allocate_expert_slots(uint32_t count, uint32_t* got) override;
 
   Status begin_step(const int32_t* wire, size_t wire_size, const float* ropes, size_t ropes_size) override;
@@ -42,6 +43,7 @@ class GpuDevice final : public ComputeDevice {
 
   Status gpu_graphs(GpuGraphs* graphs) const override;
   size_t kv_bytes() const override;
+  size_t state_bytes() const override;
   size_t held_bytes() const override { return store_.expert_bytes() + pinned_bytes_; }
 
  private:
@@ -53,6 +55,8 @@ class GpuDevice final : public ComputeDevice {
   Status done(NmGpuCode code) const {
     return code == NM_GPU_OK ? Status{} : gpu_status(*backend_->last_error(context_));
   }
+  /// All 0 where the library does not say.
+  NmGpuMemory memory() const;
   Status create_context();
   Status upload_weights();
   Status upload(Role role, int32_t layer, const PackedMatrix& matrix);

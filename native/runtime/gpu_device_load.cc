@@ -35,11 +35,23 @@ NmGpuAttention describe(const AttentionSpec& spec) {
   out.temperature_floor = spec.temperature_floor;
   out.value_norm = spec.value_norm;
   out.keys_as_values = spec.keys_as_values;
+  out.output_gate = spec.output_gate;
   const LatentSpec& latent = spec.latent;
   if (spec.is_latent)
     out.latent = {latent.query_rank, latent.key_value_rank, latent.nope_dim, latent.rope_dim,
                   latent.value_dim};
   return out;
+}
+
+NmGpuRecurrent describe(const RecurrentSpec& spec) {
+  return {static_cast<uint32_t>(spec.kind),
+          spec.conv_width,
+          spec.channels,
+          spec.num_key_heads,
+          spec.num_value_heads,
+          spec.key_dim,
+          spec.value_dim,
+          spec.tiled};
 }
 
 NmGpuFfn describe(const FfnSpec& spec, const LayerWeights& weights) {
@@ -80,8 +92,6 @@ Status check_supported(const ModelSpec& spec, const Topology& topology) {
   }
   for (const LayerSpec& layer : spec.layers) {
     const RouterSpec& router = layer.ffn.router;
-    if (layer.recurrent.present()) return unsupported("layers with a state");
-    if (layer.attention.output_gate) return unsupported("gated attention");
     if (router.logit_multiplier != 1 && router.logit_bias)
       return unsupported("a bias on multiplied router logits");
   }
@@ -124,7 +134,7 @@ Status GpuDevice::create_context() {
   for (size_t i = 0; i < spec_.layers.size(); ++i)
     layers.push_back({describe(spec_.layers[i].attention),
                       describe(spec_.layers[i].ffn, store_.weights().layers[i]), spec_.layers[i].post_norms,
-                      spec_.layers[i].output_scale});
+                      spec_.layers[i].output_scale, describe(spec_.layers[i].recurrent)});
   std::vector<NmGpuRope> ropes;
   for (const RopeSpec& rope : spec_.ropes)
     ropes.push_back({static_cast<uint32_t>(rope.style), rope.rotary_dim});
@@ -200,6 +210,11 @@ Status GpuDevice::upload_layer(uint32_t index) {
       {Role::Key, &w.key},
       {Role::Value, &w.value},
       {Role::Output, &w.output},
+      {Role::OutputGate, &w.output_gate},
+      {Role::ConvGate, &w.conv_gate},
+      {Role::ConvInput, &w.conv_input},
+      {Role::DeltaBeta, &w.delta_beta},
+      {Role::DeltaDecay, &w.delta_decay},
       {moe ? Role::SharedGate : Role::Gate, &w.dense.gate},
       {moe ? Role::SharedUp : Role::Up, &w.dense.up},
       {moe ? Role::SharedDown : Role::Down, &w.dense.down}};
@@ -228,7 +243,11 @@ Status GpuDevice::upload_layer(uint32_t index) {
       {Role::ExpertPostNorm, &w.expert_post_norm},
       {Role::RouterNorm, &w.router_norm},
       {Role::RouterExpertScale, &w.router_expert_scale},
-      {Role::LayerScale, &w.layer_scale}};
+      {Role::LayerScale, &w.layer_scale},
+      {Role::ConvKernel, &w.conv_kernel},
+      {Role::DeltaDecayRate, &w.decay_rate},
+      {Role::DeltaDecayBias, &w.decay_bias},
+      {Role::DeltaNorm, &w.delta_norm}};
   for (const auto& [role, values] : vectors) {
     if (Status s = upload(role, layer, *values); !s.ok()) return s;
   }
@@ -286,6 +305,15 @@ Status GpuDevice::allocate_kv(uint32_t blocks) {
   return {};
 }
 
+Status GpuDevice::allocate_states(uint32_t slots) {
+  if (slots == 0 || state_slots_ != 0 || context_ == nullptr || !spec_.has_states())
+    return Status::error(Code::InvalidArgument,
+                         "states are allocated once, after the weights of a model that has them");
+  if (Status s = done(backend_->allocate_states(context_, slots)); !s.ok()) return s;
+  state_slots_ = slots;
+  return {};
+}
+
 /// One slot is always there, to measure with.
 Status GpuDevice::allocate_expert_slots(uint32_t count, uint32_t* got) {
   if (context_ == nullptr || kv_blocks_ == 0 || !slots_.empty())
@@ -304,9 +332,13 @@ Status GpuDevice::allocate_expert_slots(uint32_t count, uint32_t* got) {
   return {};
 }
 
-size_t GpuDevice::kv_bytes() const {
+NmGpuMemory GpuDevice::memory() const {
   NmGpuMemory memory{};
-  return context_ != nullptr && backend_->memory(context_, &memory) == NM_GPU_OK ? memory.kv_bytes : 0;
+  if (context_ != nullptr && backend_->memory(context_, &memory) != NM_GPU_OK) memory = {};
+  return memory;
 }
+
+size_t GpuDevice::kv_bytes() const { return memory().kv_bytes; }
+size_t GpuDevice::state_bytes() const { return memory().state_bytes; }
 
 }  // namespace nearmoe

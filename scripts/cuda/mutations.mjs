@@ -201,4 +201,40 @@ export const mutants = [
     from: '    }\n    __syncthreads();\n  }\n}',
     to: '    }\n  }\n}',
   },
+  {
+    name: 'causal_conv: the first token writes the state, not the last one',
+    ...{ file: 'causal_conv.cu', test: 'causal_conv' },
+    from: 'if (at + 1 < static_cast<int>(sequence.count)) return;',
+    to: 'if (at > 0) return;',
+  },
+  {
+    name: 'gated_delta: tokens are overwritten that are still read',
+    ...{ file: 'gated_delta.cu', test: 'gated_delta' },
+    from: '    __syncthreads();  // the tokens before are done with\n',
+    to: '',
+  },
+  {
+    name: "gated_delta: half of a column's lanes are left out",
+    ...{ file: 'gated_delta.cu', test: 'gated_delta' },
+    from: 'offset < kParts; offset *= 2',
+    to: 'offset < kParts / 2; offset *= 2',
+  },
+  {
+    name: 'gated_delta: what the key remembers is not faded',
+    ...{ file: 'gated_delta.cu', test: 'gated_delta' },
+    from: 'fmaf(-ready.decay, by_key, ready.v[column])',
+    to: 'ready.v[column] - by_key',
+  },
+  {
+    name: 'gated_norm: the gate of the token before',
+    ...{ file: 'gated_norm.cu', test: 'gated_norm' },
+    from: 'args.gate + static_cast<size_t>(token) * args.gate_stride',
+    to: 'args.gate + static_cast<size_t>(token / 2) * args.gate_stride',
+  },
+  {
+    name: 'prepare: the gate is taken for its negative',
+    ...{ file: 'prepare.cu', test: 'prepare_gated' },
+    from: 'expf(-args.gate[',
+    to: 'expf(args.gate[',
+  },
 ];

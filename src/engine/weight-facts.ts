@@ -91,7 +91,7 @@ export function estimatedParts(spec: ModelSpec, settings: Settings, facts: Weigh
   const onHost = gpu !== 'cuda';
   const slots = onHost ? slotCount(settings.vramBytes, facts.slabBytes, facts.experts) : 0;
   const kv = onHost ? kvBytes(spec, settings) : 0;
-  const stateBytes = settings.stateSlots * stateSlotBytes(spec);
+  const stateBytes = onHost ? settings.stateSlots * stateSlotBytes(spec) : 0;
   const bytes = { ...facts, kvBytes: kv, stateBytes, slotBytes: slots * facts.slabBytes };
   return placedBytes(
     { units, tpDegree, gpu, ndpGroups: Math.ceil(units / tpDegree) },

@@ -11,12 +11,12 @@ const scenario = fileURLToPath(new URL('gpu-scenario.mjs', import.meta.url));
 
 type Outcome = { tokenIds: number[]; warnings: string[]; gpu: string };
 
-type Case = { name: string; env: Record<string, string>; gpu: string; warnings: RegExp[] };
+type Case = { name: string; model?: string; env: Record<string, string>; gpu: string; warnings: RegExp[] };
 
-function generate(env: Record<string, string>): Outcome {
-  const ids = JSON.stringify(goldenPrompts('qwen3_moe')[0]?.inputIds);
+function generate(model: string, env: Record<string, string>): Outcome {
+  const ids = JSON.stringify(goldenPrompts(model)[0]?.inputIds);
   const options = { encoding: 'utf8', env: { ...process.env, ...env }, stdio: 'pipe' } as const;
-  return JSON.parse(execFileSync(process.execPath, [scenario, goldenFolder('qwen3_moe'), ids], options));
+  return JSON.parse(execFileSync(process.execPath, [scenario, goldenFolder(model), ids], options));
 }
 
 it.each<Case>([
@@ -42,14 +42,27 @@ it.each<Case>([
     warnings: [/^Going on without a GPU.*cuda\w+: an illegal memory access.*last kernel: \w/],
   },
   {
+    name: 'a kernel that fails in mid-text, with states on the GPU',
+    model: 'qwen3_next',
+    env: { NEARMOE_GPU_FAULT: '5:700' },
+    gpu: 'off',
+    warnings: [/^Going on without a GPU.*cuda\w+: an illegal memory access.*last kernel: \w/],
+  },
+  {
     name: 'a GPU that is lost in mid-text',
     env: { NEARMOE_GPU_FAULT: '6:4000' },
     gpu: 'off',
     warnings: [/^Going on without a GPU.*device is busy or unavailable/],
   },
-])('$name: the golden tokens, and a word about it', { timeout: 60_000 }, ({ env, gpu, warnings }) => {
-  const outcome = generate(env);
-  expect(outcome.tokenIds).toEqual(goldenPrompts('qwen3_moe')[0]?.greedyIds);
-  expect(outcome.warnings).toEqual(warnings.map((pattern) => expect.stringMatching(pattern)));
-  expect(outcome.gpu).toBe(gpu);
-});
+])(
+  '$name: the golden tokens, and a word about it',
+  {
+    timeout: 60_000,
+  },
+  ({ model = 'qwen3_moe', env, gpu, warnings }) => {
+    const outcome = generate(model, env);
+    expect(outcome.tokenIds).toEqual(goldenPrompts(model)[0]?.greedyIds);
+    expect(outcome.warnings).toEqual(warnings.map((pattern) => expect.stringMatching(pattern)));
+    expect(outcome.gpu).toBe(gpu);
+  },
+);

@@ -51,21 +51,9 @@ function expectGolden(loaded: Fixture, results: readonly GenerateResult[]): void
   });
 }
 
-/** Families whose layers the GPU kernels know; others are refused by name of what is missing. */
-const known = [
-  ...['deepseek_v2', 'deepseek_v3', 'ernie4_5_moe', 'gemma4', 'glm4_moe', 'glm4_moe_lite', 'gpt_oss'],
-  ...['granitemoe', 'llama4', 'minimax_m2', 'mixtral', 'olmoe', 'phimoe', 'qwen2_moe', 'qwen3_moe'],
-];
-const isKnown = (name: string) => known.includes(name.split('-')[0] ?? '');
 /** The default is a quarter of the experts; this checkpoint has four, and a slot is larger than one by its padding. */
 const vramOf = (name: string) => (name === 'deepseek_v3-fp8' ? { vram: 50_000 } : {});
-const names = fixtureNames.filter((name) => (whole || !isVariant(name)) && isKnown(name));
-
-it.each(fixtureNames.filter((name) => !isKnown(name)))('%s is refused with what is missing', (name) => {
-  const load = () => new Fixture(name, { gpu });
-  expect(load).toThrow(expect.objectContaining({ code: 'ERR_GPU' }));
-  expect(load).toThrow(/the GPU kernels do not do [a-z ]+; load the model with gpu 'off'/);
-});
+const names = fixtureNames.filter((name) => whole || !isVariant(name));
 
 describe.each(names)('%s', (name) => {
   it.each(whole ? matrix : small)(

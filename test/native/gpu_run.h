@@ -42,6 +42,7 @@ class GpuRun {
     then([&] { return device_->load_weights(file.rows()); });
     then([&] { return device_->finish_load(); });
     then([&] { return device_->allocate_kv(kTestKvBlocks); });
+    if (spec_.has_states()) then([&] { return device_->allocate_states(2 * kTestKvBlocks); });
     if (gpu_) then([&] { return device_->allocate_expert_slots(slots, &got); });
     slots_ = got;
   }
@@ -99,13 +100,19 @@ class GpuRun {
     if (status_.ok()) status_ = call();
   }
 
-  static std::vector<int32_t> wire_of(const std::vector<Part>& parts) {
+  /// A sequence has two slots for its states, by its first block, and goes from one to the other.
+  std::vector<int32_t> wire_of(const std::vector<Part>& parts) {
     std::vector<int32_t> wire = {static_cast<int32_t>(parts.size()), 0}, blocks, ids;
     for (const Part& part : parts) {
       const auto count = static_cast<uint32_t>(part.tokens.size());
       const uint32_t num_blocks = (part.position + count + kKvBlockTokens - 1) / kKvBlockTokens;
-      // Behind them the slots of states, which no layer here has.
-      for (const uint32_t value : {count, part.position, 1U, 0U, num_blocks, 0U, 0U})
+      uint32_t source = 0, target = 0;
+      if (spec_.has_states()) {
+        uint32_t& last = last_state_[part.first_block];
+        source = part.position > 0 ? last : 0;
+        last = target = 2 * part.first_block + (last % 2 == 1 ? 2 : 1);
+      }
+      for (const uint32_t value : {count, part.position, 1U, 0U, num_blocks, source, target})
         wire.push_back(static_cast<int32_t>(value));
       for (uint32_t i = 0; i < num_blocks; ++i) blocks.push_back(static_cast<int32_t>(part.first_block - i));
       ids.insert(ids.end(), part.tokens.begin(), part.tokens.end());
@@ -159,7 +166,8 @@ class GpuRun {
   Status status_;
   std::unique_ptr<ComputeDevice> device_;
   uint32_t slots_ = 0;
-  std::vector<bool> resident_;  ///< with keep_experts: slots that hold their expert
+  uint32_t last_state_[kTestKvBlocks] = {};  ///< by first block: where the sequence's state is, plus 1
+  std::vector<bool> resident_;               ///< with keep_experts: slots that hold their expert
 };
 
 /// Largest difference as a share of the largest value.

@@ -79,6 +79,9 @@ NmGpuCode finish_upload(NmGpuContext* c) {
 NmGpuCode allocate_kv(NmGpuContext* c, uint32_t blocks) {
   return guarded(c, "allocate_kv", [=](Context& g) { return g.allocate_kv(blocks); });
 }
+NmGpuCode allocate_states(NmGpuContext* c, uint32_t slots) {
+  return guarded(c, "allocate_states", [=](Context& g) { return g.allocate_states(slots); });
+}
 NmGpuCode allocate_slots(NmGpuContext* c, uint32_t wanted, uint64_t slot_bytes, uint32_t* got) {
   return guarded(c, "allocate_slots",
                  [=](Context& g) { return g.slots().allocate(wanted, slot_bytes, got); });
@@ -154,12 +157,13 @@ constexpr auto kFaultStruck = &fault_struck;
 #endif
 
 constexpr NmGpuBackend kBackend = {
-    NM_GPU_ABI,     kName,         NEARMOE_GPU_BUILD, probe_devices,   create,        destroy,
-    last_error,     upload_matrix, upload_heads,      upload_vector,   finish_upload, allocate_kv,
-    allocate_slots, register_host, allocate_host,     begin_step,      run_attention, wait_routing,
-    submit_experts, add_partial,   run_logits,        wait_logits,     transfer,      completed_transfers,
-    memory,         graphs,        measure_experts,   drain_transfers, take_events,   kInjectFault,
-    kFaultStruck,
+    NM_GPU_ABI,    kName,        NEARMOE_GPU_BUILD, probe_devices,   create,
+    destroy,       last_error,   upload_matrix,     upload_heads,    upload_vector,
+    finish_upload, allocate_kv,  allocate_states,   allocate_slots,  register_host,
+    allocate_host, begin_step,   run_attention,     wait_routing,    submit_experts,
+    add_partial,   run_logits,   wait_logits,       transfer,        completed_transfers,
+    memory,        graphs,       measure_experts,   drain_transfers, take_events,
+    kInjectFault,  kFaultStruck,
 };
 
 }  // namespace

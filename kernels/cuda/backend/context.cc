@@ -119,7 +119,7 @@ NmGpuCode Context::allocate_activations() {
     return memory_.allocate(Purpose::Activations, count, "activations", pointer);
   };
   hidden_stride_ = round_up_32(hidden);
-  const uint32_t q_size = std::max(attention(Model::q_size), attention(Model::out_size));
+  const uint32_t q_size = std::max(attention(Model::q_size), model_.largest(Model::out_size));
   q_stride_ = round_up_32(q_size);
   kv_stride_ = round_up_32(attention(Model::kv_size));
   GPU_TRY(take(size_t{tokens} * hidden_stride_, &hidden_));
@@ -129,6 +129,8 @@ NmGpuCode Context::allocate_activations() {
   GPU_TRY(take(size_t{tokens} * kv_stride_, &v_));
   GPU_TRY(take(size_t{tokens} * q_stride_, &attention_));
   GPU_TRY(allocate_forms(attention_input_, tokens, q_size, kAll));
+  if (attention([](const NmGpuAttention& a) { return a.output_gate; }) > 0)
+    GPU_TRY(take(size_t{tokens} * q_stride_, &output_gate_));
   const uint32_t heads = attention([](const NmGpuAttention& a) { return a.num_heads; });
   const uint32_t padded =
       attention([](const NmGpuAttention& a) { return cuda::padded_head_dim(a.head_dim); });
@@ -136,6 +138,7 @@ NmGpuCode Context::allocate_activations() {
                            cuda::attention_decode_workspace(kSplitTokens, heads, padded, kMaxSplits));
   GPU_TRY(allocate_latents());
   GPU_TRY(allocate_parts());
+  GPU_TRY(allocate_state_rows());
   GPU_TRY(take(split_floats_, &split_workspace_));
   const uint32_t experts = ffn([](const NmGpuFfn& f) { return f.is_moe ? f.num_experts : 0; });
   const uint32_t top_k = ffn([](const NmGpuFfn& f) { return f.is_moe ? f.top_k : 0; });
@@ -196,6 +199,7 @@ NmGpuCode Context::check_step(const NmGpuStep& step) const {
         positions > uint64_t{sequence.num_blocks} * cuda::kKvTokens) {
       return bad("sequence " + std::to_string(s) + ": its counts do not fit each other");
     }
+    if (const std::string text = check_states(sequence); !text.empty()) return bad(text);
     for (uint32_t b = 0; b < sequence.num_blocks; ++b) {
       if (sequence.blocks[b] >= kv_blocks_) return bad("no KV block " + std::to_string(sequence.blocks[b]));
     }
@@ -217,8 +221,9 @@ NmGpuCode Context::check_step(const NmGpuStep& step) const {
 
 NmGpuCode Context::begin_step(const NmGpuStep& step) {
   if (failure_.sticky()) return NM_GPU_DEVICE_ERROR;
-  if (!model_.complete() || kv_.empty())
-    return failure_.fail(NM_GPU_WRONG_ORDER, "begin_step", "expected uploaded weights and a KV cache");
+  if (!model_.complete() || kv_.empty() || (model_.any_state() && !states_))
+    return failure_.fail(NM_GPU_WRONG_ORDER, "begin_step",
+                         "expected uploaded weights, a KV cache and, where the model has states, slots");
   GPU_TRY(check_step(step));
   phase_ = Phase::Idle;
   GPU_TRY(check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"));
@@ -285,8 +290,13 @@ NmGpuCode Context::wait_logits(NmGpuLogits* logits) {
 NmGpuCode Context::memory(NmGpuMemory* memory) {
   size_t free_bytes = 0, total_bytes = 0;
   GPU_TRY(check(cudaMemGetInfo(&free_bytes, &total_bytes), "cudaMemGetInfo"));
-  *memory = {memory_.held(Purpose::Weights),     memory_.held(Purpose::Kv),     memory_.held(Purpose::Slots),
-             memory_.held(Purpose::Activations), memory_.held(Purpose::Pinned), free_bytes};
+  *memory = {memory_.held(Purpose::Weights),
+             memory_.held(Purpose::Kv),
+             memory_.held(Purpose::States),
+             memory_.held(Purpose::Slots),
+             memory_.held(Purpose::Activations),
+             memory_.held(Purpose::Pinned),
+             free_bytes};
   return NM_GPU_OK;
 }
 

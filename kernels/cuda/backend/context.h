@@ -31,6 +31,7 @@ class Context {
   /// Streams and activation memory.
   NmGpuCode start();
   NmGpuCode allocate_kv(uint32_t blocks);
+  NmGpuCode allocate_states(uint32_t slots);
   NmGpuCode allocate_host(uint64_t size_bytes, void** data);
 
   NmGpuCode begin_step(const NmGpuStep& step);
@@ -56,6 +57,8 @@ class Context {
   enum class Phase : uint8_t { Idle, Attention, Routing, Experts, Logits };
   /// Forms of activations, as bits.
   enum : uint32_t { kFloat = 1, kPair = 2, kInt8 = 4 };
+  /// In a bias's place where there is none.
+  static constexpr Role kNoBias = Role::Embedding;
   struct Segment {
     Role weight, bias;
     float* y;
@@ -67,6 +70,7 @@ class Context {
     uint32_t rows;
     float multiplier;
     bool add;
+    bool exact = false;  ///< F32 weights through gemv, whose sums are of float32, not of parts in bf16
   };
   /// Experts that one launch computes: `expert` of the layer lies in `slot`.
   struct Placed {
@@ -104,7 +108,7 @@ class Context {
                      uint32_t wanted);
   /// Segments of one format go through one launch.
   NmGpuCode matmul(const Matmul& matmul, const std::vector<Segment>& segments);
-  NmGpuCode launch_matmul(cuda::MatmulArgs args);
+  NmGpuCode launch_matmul(cuda::MatmulArgs args, bool exact = false);
   NmGpuCode project_qkv(uint32_t layer);
   NmGpuCode rotate_and_store(uint32_t layer);
   /// Parts in which the step's longest single-token sequence is cut.
@@ -118,6 +122,15 @@ class Context {
   /// y[t][head] = the head's matrix times columns head * stride ... of head_input_'s rows.
   NmGpuCode matmul_heads(uint32_t layer, Role role, float* y, uint32_t y_stride, uint32_t y_cols);
   NmGpuCode latent_layer(uint32_t layer);
+  // Layers with a state in attention's place (context_state.cc).
+  NmGpuCode allocate_state_rows();
+  std::string check_states(const NmGpuSequence& sequence) const;
+  /// `matrices`: the states of the delta rule, not those of the convolution.
+  cuda::StateStep state_step(uint32_t layer, bool matrices) const;
+  NmGpuCode project_states(uint32_t layer, std::initializer_list<Role> roles);
+  NmGpuCode short_conv(uint32_t layer);
+  NmGpuCode delta_rule(uint32_t layer);
+  NmGpuCode state_layer(uint32_t layer);
   // Layers with norms on what their parts put out (context_norms.cc).
   NmGpuCode allocate_parts();
   /// Where the layer's parts add what they put out: the residual stream, or a buffer whose norm joins it.
@@ -202,7 +215,8 @@ class Context {
   float *q_ = nullptr, *k_ = nullptr, *v_ = nullptr,
         *attention_ = nullptr;  ///< [T][stride of the widest layer]
   uint32_t q_stride_ = 0, kv_stride_ = 0;
-  Forms attention_input_;  ///< of the output projection
+  Forms attention_input_;         ///< of the output projection
+  float* output_gate_ = nullptr;  ///< [T][q_stride]: projections of the layers whose attention is gated
   // Latent attention, strides of the widest layer: compressed rows and queries, the latter in forms; queries
   // among the latents and what they attended to [T][Q][...]; input of keyUp and valueUp, row t * Q + head.
   float *latents_ = nullptr, *query_latents_ = nullptr;
@@ -224,6 +238,11 @@ class Context {
   Forms final_input_;
   std::vector<uint8_t*> kv_;  ///< per layer
   uint32_t kv_blocks_ = 0;
+  // Layers with states: projections and what comes out of the convolution [T][state_stride], slots.
+  float *state_rows_ = nullptr, *convolved_ = nullptr, *states_ = nullptr;
+  uint32_t state_stride_ = 0, num_states_ = 0;
+  size_t slot_floats_ = 0;
+  std::vector<size_t> state_offsets_;  ///< of a layer, in a slot
 
   // Plans of a layer's experts: slot tables and GEMM tiles, written by the host, read by the device.
   uint8_t *plan_host_ = nullptr, *plan_device_ = nullptr;

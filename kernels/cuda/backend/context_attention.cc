@@ -22,8 +22,9 @@ NmGpuCode Context::run_norm(const float* weight, const float* bias, const uint32
                   "norm");
 }
 
-NmGpuCode Context::launch_matmul(cuda::MatmulArgs args) {
-  if (uses_gemm(args.dtype, args.tokens)) return launched(cuda::gemm(args, stream_), "gemm");
+NmGpuCode Context::launch_matmul(cuda::MatmulArgs args, bool exact) {
+  if (!(exact && args.dtype == DType::F32) && uses_gemm(args.dtype, args.tokens))
+    return launched(cuda::gemm(args, stream_), "gemm");
   const uint32_t tokens = args.tokens, stride = args.x.stride;
   for (uint32_t first = 0; first < tokens; first += cuda::kGemvTokens) {
     cuda::MatmulArgs part = args;
@@ -54,14 +55,14 @@ NmGpuCode Context::matmul(const Matmul& matmul, const std::vector<Segment>& segm
     args.tokens = matmul.rows;
     args.multiplier = matmul.multiplier;
     args.add = matmul.add;
-    GPU_TRY(launch_matmul(args));
+    GPU_TRY(launch_matmul(args, matmul.exact));
   }
   return NM_GPU_OK;
 }
 
 uint32_t Context::attention_forms(const WeightSet& set) const {
   uint32_t forms = 0;
-  for (const Role role : {Role::Query, Role::Key, Role::Value}) {
+  for (const Role role : {Role::Query, Role::Key, Role::Value, Role::OutputGate}) {
     if (set.matrix(role).present()) forms |= form_of(set.matrix(role).dtype, tokens_);
   }
   return forms;
@@ -89,6 +90,8 @@ NmGpuCode Context::project_qkv(uint32_t layer) {
                                    {Role::Key, Role::KeyBias, k_, kv_stride_}};
   if (!model_.layer(layer).attention.keys_as_values)
     segments.push_back({Role::Value, Role::ValueBias, v_, kv_stride_});
+  if (model_.layer(layer).attention.output_gate)
+    segments.push_back({Role::OutputGate, kNoBias, output_gate_, q_stride_});
   return matmul({&set, &x_, tokens_, 1.0F, false}, segments);
 }
 
@@ -128,9 +131,10 @@ NmGpuCode Context::rotate_and_store(uint32_t layer) {
   return launched(cuda::rope_kv_write(args, stream_), "rope_kv_write");
 }
 
-/// Two blocks for each multiprocessor, as far as sequence and workspace allow.
+/// Two blocks for each multiprocessor, as far as sequence and workspace allow; 1 in layers with a state.
 uint32_t Context::decode_splits(uint32_t layer) const {
   const NmGpuAttention& a = model_.layer(layer).attention;
+  if (a.num_heads == 0) return 1;
   const bool latent = Model::is_latent(a);
   const uint32_t blocks = latent ? cuda::latent_head_blocks(a.num_heads, options_.kv_dtype) : a.num_kv_heads;
   const size_t token_floats =
@@ -215,8 +219,10 @@ NmGpuCode Context::layer_body(uint32_t layer, int64_t unsettled) {
   GPU_TRY(settle(unsettled));
   const NmGpuAttention& a = model_.layer(layer).attention;
   const WeightSet& set = model_.weights(layer);
-  const uint32_t out_size = Model::out_size(a);
-  if (Model::is_latent(a)) {
+  const uint32_t out_size = Model::out_size(model_.layer(layer));
+  if (model_.layer(layer).recurrent.kind != NM_GPU_RECURRENT_NONE) {
+    GPU_TRY(state_layer(layer));
+  } else if (Model::is_latent(a)) {
     GPU_TRY(latent_layer(layer));
   } else {
     GPU_TRY(project_qkv(layer));
@@ -226,8 +232,10 @@ NmGpuCode Context::layer_body(uint32_t layer, int64_t unsettled) {
   Forms input = attention_input_;
   input.all.stride = round_up_32(out_size);
   const uint32_t form = form_of(set.matrix(Role::Output).dtype, tokens_);
-  GPU_TRY(launched(cuda::prepare({attention_, q_stride_, tokens_, out_size, sinks(input, form)}, stream_),
-                   "prepare"));
+  const float* gate = a.output_gate ? output_gate_ : nullptr;
+  GPU_TRY(launched(
+      cuda::prepare({attention_, q_stride_, tokens_, out_size, sinks(input, form), gate, q_stride_}, stream_),
+      "prepare"));
   const bool straight = !model_.layer(layer).post_norms;
   GPU_TRY(matmul({&set, &input, tokens_, part_multiplier(layer), straight},
                  {{Role::Output, Role::OutputBias, part_target(layer), hidden_stride_}}));

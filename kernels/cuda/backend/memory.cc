@@ -5,7 +5,8 @@
 namespace nearmoe::gpu {
 
 uint64_t Memory::device_bytes() const {
-  return held(Purpose::Weights) + held(Purpose::Kv) + held(Purpose::Slots) + held(Purpose::Activations);
+  return held(Purpose::Weights) + held(Purpose::Kv) + held(Purpose::States) + held(Purpose::Slots) +
+         held(Purpose::Activations);
 }
 
 NmGpuCode Memory::allocate(Purpose purpose, size_t bytes, const char* what, void** out) {

@@ -10,7 +10,7 @@
 
 namespace nearmoe::gpu {
 
-enum class Purpose : uint8_t { Weights, Kv, Slots, Activations, Pinned };
+enum class Purpose : uint8_t { Weights, Kv, States, Slots, Activations, Pinned };
 
 class Memory {
  public:
@@ -46,7 +46,7 @@ class Memory {
   Failure& failure_;
   uint64_t limit_;
   std::map<const void*, Block> blocks_;
-  uint64_t held_[5] = {};
+  uint64_t held_[6] = {};
 };
 
 }  // namespace nearmoe::gpu

@@ -213,41 +213,47 @@ NmGpuCode Model::build_dense(uint32_t layer) {
   return NM_GPU_OK;
 }
 
+NmGpuCode Model::require_all(uint32_t index, bool wanted, std::initializer_list<Role> matrices,
+                             std::initializer_list<Role> vectors) const {
+  if (!wanted) return NM_GPU_OK;
+  const WeightSet& set = weights(index);
+  const auto layer = static_cast<int32_t>(index);
+  for (const Role role : matrices) GPU_TRY(require(set.matrix(role).present(), role, layer));
+  for (const Role role : vectors) GPU_TRY(require(set.vector(role), role, layer));
+  return NM_GPU_OK;
+}
+
+NmGpuCode Model::require_attention(uint32_t index) const {
+  const NmGpuAttention& a = layers_[index].attention;
+  const bool latent = is_latent(a), compressed = latent && a.latent.query_rank > 0;
+  const bool weighted = a.qk_norm == NM_GPU_QK_NORM_HEAD || a.qk_norm == NM_GPU_QK_NORM_FULL;
+  GPU_TRY(require_all(index, true, {Role::Query, Role::Output}, {}));
+  GPU_TRY(require_all(index, !latent, {Role::Key}, {}));
+  GPU_TRY(require_all(index, !latent && !a.keys_as_values, {Role::Value}, {}));
+  GPU_TRY(require_all(index, latent, {Role::LatentDown, Role::KeyUp, Role::ValueUp}, {Role::KeyNorm}));
+  GPU_TRY(require_all(index, compressed, {Role::QueryDown}, {Role::QueryNorm}));
+  GPU_TRY(require_all(index, weighted, {}, {Role::QueryNorm, Role::KeyNorm}));
+  GPU_TRY(require_all(index, a.output_gate, {Role::OutputGate}, {}));
+  return require_all(index, a.sinks, {}, {Role::AttentionSinks});
+}
+
 /// What the layer's description promises beside the dense block.
 NmGpuCode Model::require_parts(uint32_t index) const {
-  const WeightSet& set = weights(index);
-  const NmGpuAttention& a = layers_[index].attention;
-  const NmGpuFfn& f = layers_[index].ffn;
-  const auto layer = static_cast<int32_t>(index);
-  const auto matrices = [&](bool wanted, std::initializer_list<Role> roles) {
-    for (const Role role : roles) GPU_TRY(require(!wanted || set.matrix(role).present(), role, layer));
-    return NmGpuCode{NM_GPU_OK};
-  };
-  const auto vectors = [&](bool wanted, std::initializer_list<Role> roles) {
-    for (const Role role : roles) GPU_TRY(require(!wanted || set.vector(role), role, layer));
-    return NmGpuCode{NM_GPU_OK};
-  };
-  GPU_TRY(vectors(true, {Role::AttentionNorm, Role::FfnNorm}));
-  const bool latent = is_latent(a), compressed = latent && a.latent.query_rank > 0;
-  GPU_TRY(matrices(true, {Role::Query, Role::Output}));
-  GPU_TRY(matrices(!latent, {Role::Key}));
-  GPU_TRY(matrices(!latent && !a.keys_as_values, {Role::Value}));
-  GPU_TRY(matrices(latent, {Role::LatentDown, Role::KeyUp, Role::ValueUp}));
-  GPU_TRY(vectors(latent, {Role::KeyNorm}));
-  GPU_TRY(matrices(compressed, {Role::QueryDown}));
-  GPU_TRY(vectors(compressed, {Role::QueryNorm}));
-  const bool weighted = a.qk_norm == NM_GPU_QK_NORM_HEAD || a.qk_norm == NM_GPU_QK_NORM_FULL;
-  GPU_TRY(vectors(weighted, {Role::QueryNorm, Role::KeyNorm}));
-  GPU_TRY(vectors(layers_[index].post_norms, {Role::AttentionPostNorm, Role::FfnPostNorm}));
-  GPU_TRY(vectors(layers_[index].output_scale, {Role::LayerScale}));
-  GPU_TRY(vectors(f.branch_norms,
-                  {Role::SharedPostNorm, Role::ExpertNorm, Role::ExpertPostNorm, Role::RouterNorm}));
-  GPU_TRY(vectors(f.is_moe && f.router.expert_scale, {Role::RouterExpertScale}));
-  GPU_TRY(vectors(a.sinks, {Role::AttentionSinks}));
-  GPU_TRY(matrices(f.is_moe, {Role::Router}));
-  GPU_TRY(vectors(f.is_moe && f.router.selection_bias, {Role::RouterSelectionBias}));
-  GPU_TRY(vectors(f.expert_bias, {Role::ExpertGateBias, Role::ExpertUpBias, Role::ExpertDownBias}));
-  return vectors(f.shared_gate_sigmoid, {Role::SharedExpertGate});
+  const NmGpuLayer& layer = layers_[index];
+  const NmGpuFfn& f = layer.ffn;
+  GPU_TRY(require_all(index, true, {}, {Role::AttentionNorm, Role::FfnNorm}));
+  GPU_TRY(layer.recurrent.kind == NM_GPU_RECURRENT_NONE ? require_attention(index)
+                                                        : require_recurrent(index));
+  GPU_TRY(require_all(index, layer.post_norms, {}, {Role::AttentionPostNorm, Role::FfnPostNorm}));
+  GPU_TRY(require_all(index, layer.output_scale, {}, {Role::LayerScale}));
+  GPU_TRY(require_all(index, f.branch_norms, {},
+                      {Role::SharedPostNorm, Role::ExpertNorm, Role::ExpertPostNorm, Role::RouterNorm}));
+  GPU_TRY(require_all(index, f.is_moe, {Role::Router}, {}));
+  GPU_TRY(require_all(index, f.is_moe && f.router.expert_scale, {}, {Role::RouterExpertScale}));
+  GPU_TRY(require_all(index, f.is_moe && f.router.selection_bias, {}, {Role::RouterSelectionBias}));
+  GPU_TRY(require_all(index, f.expert_bias, {},
+                      {Role::ExpertGateBias, Role::ExpertUpBias, Role::ExpertDownBias}));
+  return require_all(index, f.shared_gate_sigmoid, {}, {Role::SharedExpertGate});
 }
 
 NmGpuCode Model::finish() {

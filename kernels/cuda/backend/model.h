@@ -4,9 +4,11 @@
 #pragma once
 
 #include <array>
+#include <initializer_list>
 #include <vector>
 
 #include "../attention_kernels.h"
+#include "../state_kernels.h"
 #include "memory.h"
 #include "native/runtime/model_spec.h"
 
@@ -51,8 +53,22 @@ class Model {
   /// Width of the compressed row with its rotated part.
   static uint32_t latent_dim(const NmGpuAttention& a) { return a.latent.key_value_rank + a.latent.rope_dim; }
   static uint32_t q_size(const NmGpuAttention& a) { return a.num_heads * a.head_dim; }
-  /// Width of all heads' outputs.
-  static uint32_t out_size(const NmGpuAttention& a) {
+  /// What the layer has in attention's place, of kind None where that is attention.
+  static RecurrentSpec recurrent(const NmGpuLayer& layer) {
+    const NmGpuRecurrent& r = layer.recurrent;
+    return {static_cast<RecurrentKind>(r.kind),
+            r.conv_width,
+            r.channels,
+            r.num_key_heads,
+            r.num_value_heads,
+            r.key_dim,
+            r.value_dim,
+            r.tiled != 0};
+  }
+  /// Width of what attention or what is in its place puts out.
+  static uint32_t out_size(const NmGpuLayer& layer) {
+    const NmGpuAttention& a = layer.attention;
+    if (layer.recurrent.kind != NM_GPU_RECURRENT_NONE) return recurrent(layer).out_size();
     return is_latent(a) ? a.num_heads * a.latent.value_dim : q_size(a);
   }
   /// Bytes of a layer's part of one KV block.
@@ -66,6 +82,7 @@ class Model {
   }
   bool any_dense() const;
   bool any_latent() const;
+  bool any_state() const;
   /// The biases of a routed expert, where its layer has some.
   void set_biases(uint32_t layer, uint32_t expert, cuda::ExpertView& view) const;
   template <class F>
@@ -78,6 +95,7 @@ class Model {
  private:
   WeightSet* set_of(uint32_t role, int32_t layer, const char* call);
   NmGpuCode check_attention(uint32_t layer) const;
+  NmGpuCode check_recurrent(uint32_t layer) const;
   NmGpuCode check_ffn(uint32_t layer) const;
   NmGpuCode bad_field(uint32_t layer, const char* field, const std::string& expected, uint64_t got) const;
   /// Checks a matrix against the role's shape and the kernels' formats; its view, without data, and its size.
@@ -86,6 +104,13 @@ class Model {
   NmGpuCode place(const char* call, uint32_t role, int32_t layer, const NmGpuMatrix* matrices, uint32_t count,
                   size_t bytes, Matrix uploaded, Matrix& target);
   bool shape_of(uint32_t role, int32_t layer, uint32_t* rows, uint32_t* cols) const;
+  /// The same for what a layer has in attention's place (model_states.cc).
+  static bool state_shape_of(Role role, const RecurrentSpec& spec, uint32_t* rows);
+  static uint32_t state_vector_size(Role role, const RecurrentSpec& spec);
+  NmGpuCode require_attention(uint32_t layer) const;
+  NmGpuCode require_recurrent(uint32_t layer) const;
+  NmGpuCode require_all(uint32_t layer, bool wanted, std::initializer_list<Role> matrices,
+                        std::initializer_list<Role> vectors) const;
   uint32_t vector_size(uint32_t role, int32_t layer) const;
   NmGpuCode build_dense(uint32_t layer);
   NmGpuCode require_parts(uint32_t layer) const;

@@ -8,6 +8,7 @@ bool Model::any_latent() const {
 }
 
 size_t Model::kv_block_bytes(const NmGpuAttention& a, uint32_t kv_dtype) {
+  if (a.num_heads == 0) return 0;
   if (is_latent(a)) return cuda::latent_pool_block_bytes(kv_dtype, latent_dim(a));
   return cuda::kv_pool_block_bytes(kv_dtype, cuda::padded_head_dim(a.head_dim)) * a.num_kv_heads;
 }
@@ -78,7 +79,8 @@ NmGpuCode Model::check_spec() const {
                          "expected hidden_size, vocab_size and num_layers above 0");
   }
   for (uint32_t i = 0; i < spec_.num_layers; ++i) {
-    GPU_TRY(check_attention(i));
+    const bool has_state = layers_[i].recurrent.kind != NM_GPU_RECURRENT_NONE;
+    GPU_TRY(has_state ? check_recurrent(i) : check_attention(i));
     GPU_TRY(check_ffn(i));
   }
   return NM_GPU_OK;
@@ -94,17 +96,22 @@ bool Model::shape_of(uint32_t role, int32_t layer, uint32_t* rows, uint32_t* col
   const uint32_t dense = dense_size(l.ffn);
   const bool latent = is_latent(l.attention);
   const NmGpuLatent& compressed = l.attention.latent;
+  const bool has_state = l.recurrent.kind != NM_GPU_RECURRENT_NONE;
+  if (has_state && state_shape_of(static_cast<Role>(role), recurrent(l), rows)) return true;
   switch (static_cast<Role>(role)) {
     case Role::Query:
       *rows = q_size(l.attention);
       if (latent && compressed.query_rank > 0) *cols = compressed.query_rank;
-      return true;
+      return !has_state;
     case Role::Key:
       *rows = kv_size(l.attention);
-      return !latent;
+      return !latent && !has_state;
     case Role::Value:
       *rows = kv_size(l.attention);
-      return !latent && !l.attention.keys_as_values;
+      return !latent && !has_state && !l.attention.keys_as_values;
+    case Role::OutputGate:
+      *rows = q_size(l.attention);
+      return l.attention.output_gate != 0;
     case Role::QueryDown:
       *rows = compressed.query_rank;
       return latent && compressed.query_rank > 0;
@@ -121,7 +128,7 @@ bool Model::shape_of(uint32_t role, int32_t layer, uint32_t* rows, uint32_t* col
       return latent;
     case Role::Output:
       *rows = spec_.hidden_size;
-      *cols = out_size(l.attention);
+      *cols = out_size(l);
       return true;
     case Role::Gate:
     case Role::Up:
@@ -155,6 +162,9 @@ uint32_t Model::vector_size(uint32_t role, int32_t layer) const {
   const NmGpuLayer& l = layers_[static_cast<size_t>(layer)];
   const NmGpuAttention& a = l.attention;
   const NmGpuFfn& f = l.ffn;
+  if (l.recurrent.kind != NM_GPU_RECURRENT_NONE) {
+    if (const uint32_t size = state_vector_size(r, recurrent(l)); size > 0) return size;
+  }
   const bool full = a.qk_norm == NM_GPU_QK_NORM_FULL;
   switch (r) {
     case Role::QueryBias:

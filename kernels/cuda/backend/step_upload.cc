@@ -38,6 +38,22 @@ void StepUpload::place_tokens(const NmGpuStep& step, bool decode_all) {
   }
 }
 
+void StepUpload::place_states(const NmGpuStep& step) {
+  num_sequences = step.num_sequences;
+  if (!model_.any_state()) return;
+  cuda::StateSequence* states = place(step.num_sequences, &sequences);
+  uint32_t* indices = place(step.num_tokens, &sequence_of);
+  if (!states || !indices) return;
+  uint32_t token = 0;
+  for (uint32_t s = 0; s < step.num_sequences; ++s) {
+    const NmGpuSequence& sequence = step.sequences[s];
+    const bool reads = sequence.first_position > 0;
+    states[s] = {token, sequence.count, reads ? static_cast<int32_t>(sequence.state_source) : -1,
+                 sequence.state_target};
+    for (uint32_t i = 0; i < sequence.count; ++i) indices[token++] = s;
+  }
+}
+
 const PrefillTiles& StepUpload::prefill_tiles(uint32_t layer) const {
   const uint32_t size = Model::prefill_tile_tokens(model_.layer(layer).attention);
   for (const PrefillTiles& tiles : prefill_) {
@@ -94,6 +110,7 @@ void StepUpload::place_blocks(const NmGpuStep& step) {
 void StepUpload::lay_out(const NmGpuStep& step, bool decode_all) {
   used_ = 0;
   place_tokens(step, decode_all);
+  place_states(step);
   place_tiles(step, decode_all);
   place_rotary(step);
   place_blocks(step);
@@ -114,6 +131,7 @@ NmGpuCode StepUpload::grow() {
 NmGpuCode StepUpload::upload(const NmGpuStep& step, bool decode_all, cudaStream_t stream, bool* moved) {
   if (prefill_.empty()) {
     for (uint32_t i = 0; i < model_.num_layers(); ++i) {
+      if (model_.layer(i).attention.num_heads == 0) continue;
       const uint32_t size = Model::prefill_tile_tokens(model_.layer(i).attention);
       bool known = false;
       for (const PrefillTiles& tiles : prefill_) known = known || tiles.tile_tokens == size;

@@ -30,6 +30,10 @@ class StepUpload {
   const uint32_t* decode_tokens = nullptr;
   /// Every sequence has one token: the pointers then depend on nothing but the number of tokens.
   bool single_tokens = false;
+  // Where the model has states:
+  const cuda::StateSequence* sequences = nullptr;
+  const uint32_t* sequence_of = nullptr;
+  uint32_t num_sequences = 0;
   uint32_t num_decode_tokens = 0;
   uint32_t longest_decode = 0;  ///< positions that the longest of them sees
   const cuda::ExpertTile* dense_tiles = nullptr;
@@ -42,6 +46,7 @@ class StepUpload {
   T* place(size_t count, const T** device);
   void lay_out(const NmGpuStep& step, bool decode_all);
   void place_tokens(const NmGpuStep& step, bool decode_all);
+  void place_states(const NmGpuStep& step);
   void place_tiles(const NmGpuStep& step, bool decode_all);
   void place_rotary(const NmGpuStep& step);
   void place_blocks(const NmGpuStep& step);

@@ -189,6 +189,30 @@ GPU_TEST(prepare) {
   }
 }
 
+GPU_TEST(prepare_gated) {
+  const uint32_t rows = 3, cols = 40, stride = 48;
+  const std::vector<float> x = random_floats(rows * stride, 1.0f, true),
+                           gate = random_floats(rows * stride, 3.0f);
+  const Buffer<float> device_x(x), device_gate(gate);
+  TestSinks sinks(rows, cols);
+  const auto launch = [&] {
+    return prepare({device_x.data(), stride, rows, cols, sinks.view(), device_gate.data(), stride}, nullptr);
+  };
+  if (!run_in_orders("prepare, gated", launch, sinks.f32, sinks.high, sinks.low, sinks.q8, sinks.q8_meta))
+    return;
+  std::vector<double> expected(rows * sinks.stride), tolerance(expected.size());
+  for (uint32_t row = 0; row < rows; ++row) {
+    for (uint32_t c = 0; c < cols; ++c) {
+      const double value =
+          x[row * stride + c] / (1.0 + std::exp(-static_cast<double>(gate[row * stride + c])));
+      expected[row * sinks.stride + c] = value;
+      tolerance[row * sinks.stride + c] = 1e-6 * std::fabs(value) + 1e-37;
+    }
+  }
+  check_close("prepare, gated", sinks.f32.get(), expected, tolerance);
+  check_forms("prepare, gated", sinks);
+}
+
 using Multiply = cudaError_t (*)(const MatmulArgs&, cudaStream_t);
 
 /// One matrix with every option of the epilogue; `exact`: bit for bit the reference matmul.

@@ -3,6 +3,7 @@
 // second block that reads them again shows; input rows, which all blocks share, count once.
 #include "traffic.h"
 #include "kernels/cuda/attention_kernels.h"
+#include "kernels/cuda/state_kernels.h"
 #include "weights.h"
 
 namespace gpu_test {
@@ -144,6 +145,42 @@ GPU_TEST(latent_attention_traffic) {
                            traffic::counted(output).distinct + 2 * traffic::counted(partial).distinct;
     check_traffic(name, moved, kv_bytes + size_t{heads} * (latent_dim + value_dim) * sizeof(float));
   }
+}
+
+GPU_TEST(gated_delta_traffic) {
+  // Heads of Qwen3-Next, one token: the states are read once and written once.
+  const uint32_t heads = 4, dim = 128, stride = (2 + heads) * dim;
+  const Buffer<StateSequence> sequence(std::vector<StateSequence>{{0, 1, 0, 1}});
+  const Buffer<uint32_t> sequence_of(std::vector<uint32_t>{0});
+  const size_t floats = size_t{heads} * dim * dim;
+  Buffer<float> states(std::vector<float>(2 * floats, 0.5f)), out(heads * dim);
+  const Buffer<float> rows(random_floats(stride)), gates(random_floats(2 * heads)),
+      rate(std::vector<float>(heads, -1.0f)), bias(random_floats(heads));
+  traffic::reset();
+  const size_t state = watch(states), input = watch(rows), output = watch(out);
+  const float* q = rows.data();
+  const GatedDeltaArgs args{q,
+                            q + dim,
+                            q + 2 * dim,
+                            stride,
+                            gates.data(),
+                            gates.data() + heads,
+                            2 * heads,
+                            rate.data(),
+                            bias.data(),
+                            1,
+                            heads,
+                            dim,
+                            dim,
+                            false,
+                            out.data(),
+                            heads * dim,
+                            {sequence.data(), 1, sequence_of.data(), {states.data(), floats}}};
+  check_launch("gated_delta", gated_delta(args, nullptr));
+  const uint64_t moved =
+      traffic::counted(state).blocks + traffic::counted(input).distinct + traffic::counted(output).blocks;
+  check_traffic("gated_delta, 4 heads of 128 x 128", moved,
+                sizeof(float) * (2 * floats + stride + size_t{heads} * dim));
 }
 
 GPU_TEST(dispatch_traffic) {
