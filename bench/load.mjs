@@ -121,7 +121,21 @@ function repeat() {
     peakOverHeld: mid('peakBytes') / mid('heldBytes'),
   };
   if (args.json) console.log(JSON.stringify(summary));
-  else for (const [key, value] of Object.entries(summary)) console.log(`${key.padEnd(15)} ${value}`);
+  else print(summary);
+}
+
+/** @param {Record<string, number | string | undefined>} summary */
+function print({ readyMs, minMs, maxMs, floorMs, firstRequestMs, heldBytes, peakBytes, peakOverHeld }) {
+  /** @param {number | string | undefined} ms */
+  const seconds = (ms) => `${(Number(ms) / 1000).toFixed(2)} s`;
+  /** @param {number | string | undefined} bytes */
+  const size = (bytes) => `${(Number(bytes) / 1e9).toFixed(2)} GB`;
+  console.log(`ready           ${seconds(readyMs)} (${seconds(minMs)} to ${seconds(maxMs)})`);
+  console.log(`  floor         ${seconds(floorMs)} to touch as much memory`);
+  console.log(`first request   ${seconds(firstRequestMs)}`);
+  console.log(
+    `memory          peak ${size(peakBytes)}, ${Number(peakOverHeld).toFixed(2)} x the ${size(heldBytes)} held`,
+  );
 }
 
 if (args.once) await once();
