@@ -25,8 +25,10 @@ if (out === undefined) {
   process.exit(2);
 }
 
-/** Blocks of a pattern that is repeated: a prime, so that rows differ. */
+/** Blocks of a pattern that is repeated, or single floats: primes, so that rows differ. */
 const PATTERN_BLOCKS = 4099;
+const PATTERN_FLOATS = 65537;
+let patterns = 0;
 /**
  * Bytes of a block, and what its scales are set to so that weights are small: bytes from an offset on.
  * @type {Partial<Record<DTypeName, { bytes: number, scales: [offset: number, bytes: number[]][] }>>}
@@ -105,10 +107,17 @@ function addTokenizer(vocabSize) {
 function* pieces(role, tensor) {
   const isVector = role.endsWith('Norm') || role.endsWith('Bias') || role === 'attentionSinks';
   const pattern = isVector
-    ? new Uint8Array(new Float32Array(PATTERN_BLOCKS).fill(role.endsWith('Norm') ? 1 : 0).buffer)
+    ? Buffer.from(new Float32Array(PATTERN_BLOCKS).fill(role.endsWith('Norm') ? 1 : 0).buffer)
     : patternOf(tensor.dtype);
   const bytes = tensorBytes(tensor);
-  for (let done = 0; done < bytes; done += pattern.length) yield pattern.subarray(0, bytes - done);
+  // Tensors begin at different places: else all layers and their routers would be alike.
+  const step = FORMATS[tensor.dtype]?.bytes ?? 4;
+  let from = isVector ? 0 : ((patterns++ * 2654435761) % (pattern.length / step)) * step;
+  for (let done = 0; done < bytes; from = 0) {
+    const piece = pattern.subarray(from, from + bytes - done);
+    done += piece.length;
+    yield piece;
+  }
 }
 
 /** @param {DTypeName} dtype */
@@ -116,7 +125,7 @@ function patternOf(dtype) {
   const format = FORMATS[dtype];
   if (format === undefined)
     throw new Error(`expected a format of ${Object.keys(FORMATS).join(', ')}, got ${dtype}`);
-  const pattern = Buffer.alloc(PATTERN_BLOCKS * format.bytes);
+  const pattern = Buffer.alloc((dtype === 'f32' ? PATTERN_FLOATS : PATTERN_BLOCKS) * format.bytes);
   let state = 12345;
   const random = () => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
@@ -128,7 +137,12 @@ function patternOf(dtype) {
   }
   for (let at = 0; at < pattern.length; at++) pattern[at] = Math.floor(random() * 256);
   for (let block = 0; block < PATTERN_BLOCKS; block++) {
-    for (const [offset, bytes] of format.scales) pattern.set(bytes, block * format.bytes + offset);
+    // Codes have a mean: without blocks of both signs it adds up to states that are alike for all tokens.
+    const sign = dtype !== 'mxfp4' && random() < 0.5 ? 0x80 : 0;
+    for (const [offset, bytes] of format.scales) {
+      const signed = bytes.map((byte, at) => (at % 2 === 1 ? byte | sign : byte));
+      pattern.set(signed, block * format.bytes + offset);
+    }
   }
   return pattern;
 }

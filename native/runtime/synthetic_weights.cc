@@ -10,7 +10,8 @@
 namespace nearmoe {
 namespace {
 
-constexpr size_t kPatternBlocks = 4099;  // prime, so that rows of a matrix differ
+// Primes, so that rows of a matrix differ. A router of 64 rows of 2048 floats goes through the latter twice.
+constexpr size_t kPatternBlocks = 4099, kPatternFloats = 65537;
 
 /// Where a block's float16 scales lie, and the size that makes its values about 0.02.
 struct Scales {
@@ -59,12 +60,13 @@ float next_value(uint64_t& state) {
 
 std::vector<std::byte> pattern_of(DType dtype, bool vector) {
   const FormatTraits& format = traits(dtype);
-  std::vector<std::byte> pattern(kPatternBlocks * format.block_bytes);
+  std::vector<std::byte> pattern((format.block_cols == 1 ? kPatternFloats : kPatternBlocks) *
+                                 format.block_bytes);
   uint64_t state = 0x9E3779B97F4A7C15ULL;
   if (format.block_cols == 1) {
-    std::vector<float> values(kPatternBlocks);
+    std::vector<float> values(kPatternFloats);
     for (float& value : values) value = vector ? 1.0F : next_value(state);
-    quantize(dtype, values.data(), 1, kPatternBlocks, pattern.data());
+    quantize(dtype, values.data(), 1, kPatternFloats, pattern.data());
     return pattern;
   }
   for (std::byte& byte : pattern) byte = static_cast<std::byte>(next_random(state) >> 32);
@@ -73,6 +75,8 @@ std::vector<std::byte> pattern_of(DType dtype, bool vector) {
   quantize(DType::F16, &scales.value, 1, 1, half.data());
   for (size_t block = 0; block < kPatternBlocks; ++block) {
     std::byte* at = pattern.data() + block * format.block_bytes;
+    // Codes have a mean: without blocks of both signs it adds up to states that are alike for all tokens.
+    half[1] ^= static_cast<std::byte>(next_random(state) >> 63 << 7);
     for (const int offset : scales.offsets) {
       if (offset >= 0) std::memcpy(at + offset, half.data(), half.size());
     }
@@ -87,7 +91,8 @@ void fill_synthetic(DType dtype, bool vector, uint64_t place, std::byte* out, si
   const std::vector<std::byte> pattern = pattern_of(dtype, vector);
   // Any start that scatters: with the same one everywhere, all layers were alike and all routers chose alike.
   uint64_t state = place * 0x9E3779B97F4A7C15ULL + 1;
-  size_t from = next_random(state) % kPatternBlocks * (pattern.size() / kPatternBlocks);
+  const size_t block_bytes = traits(dtype).block_bytes;
+  size_t from = next_random(state) % (pattern.size() / block_bytes) * block_bytes;
   for (size_t done = 0; done < bytes; from = 0) {
     const size_t count = std::min(pattern.size() - from, bytes - done);
     std::memcpy(out + done, pattern.data() + from, count);
