@@ -4,13 +4,14 @@
  * the one that the same request gets alone, and that the metrics add up. Exit status 1 where one of these fails.
  *
  *     node bench/serve-soak.mjs [--requests 2000] [--concurrency 16] [--model DIR] [--seed 1]
- *         [--young-mib 1] [--old-mib 24] [--idle-seconds 30]
+ *         [--young-mib 1] [--old-mib 24] [--rest-seconds 20]
  *         [--most-growth 0.03] [--json] [-- serve options]
  *
  * V8 lets the young generation of each thread grow with the load up to 48 MiB and never gives it back; --young-mib bounds
  * its semi-spaces (0: V8's own default). Garbage in the old generation is collected as lazily; --old-mib bounds that, and
- * an idle process gives it back. --most-growth bounds resident memory right behind the last answer; what is left of the growth
- * after --idle-seconds without a request, which is told beside it, is no garbage.
+ * an idle process gives it back. Resident memory is therefore compared at rest: after the first requests and after the last
+ * one the server gets none for --rest-seconds. --most-growth bounds what is more the second time; memory amid the load is told
+ * beside it.
  */
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -28,7 +29,7 @@ const { values: args, positionals } = parseArgs({
     seed: { type: 'string', default: '1' },
     'young-mib': { type: 'string', default: '1' },
     'old-mib': { type: 'string', default: '24' },
-    'idle-seconds': { type: 'string', default: '30' },
+    'rest-seconds': { type: 'string', default: '20' },
     'most-growth': { type: 'string', default: '0.03' },
     json: { type: 'boolean', default: false },
   },
@@ -93,9 +94,10 @@ const counts = {
   wrongStatuses: [],
   tokens: 0,
 };
-const startMs = performance.now();
 await run(WARM_REQUESTS);
-const warmBytes = residentBytes(server.pid);
+const warmLoadedBytes = residentBytes(server.pid);
+const warmBytes = await atRest();
+const startMs = performance.now();
 /** Resident memory by the way, after each further quarter of the requests. @type {number[]} */
 const quarterBytes = [];
 for (let quarter = 1; quarter <= 4; quarter++) {
@@ -103,9 +105,8 @@ for (let quarter = 1; quarter <= 4; quarter++) {
   await run(until - counts.sent);
   quarterBytes.push(residentBytes(server.pid));
 }
-const endBytes = quarterBytes[3] ?? 0;
 const seconds = (performance.now() - startMs) / 1e3;
-const idleBytes = await whenIdle();
+const endBytes = await atRest();
 const problems = [...(await checkMetrics()), ...checkCounts()];
 const status = await server.stop();
 if (status !== 0) problems.push(`the server ended with status ${status}`);
@@ -125,8 +126,8 @@ async function run(count) {
 }
 
 /** Resident memory after some time without a request. */
-async function whenIdle() {
-  await new Promise((resolve) => setTimeout(resolve, 1e3 * Number(args['idle-seconds'])));
+async function atRest() {
+  await new Promise((resolve) => setTimeout(resolve, 1e3 * Number(args['rest-seconds'])));
   return residentBytes(server.pid);
 }
 
@@ -253,12 +254,11 @@ function report() {
   const result = {
     ...counts,
     seconds,
+    warmLoadedBytes,
     warmBytes,
     quarterBytes,
     endBytes,
-    idleBytes,
     growth: endBytes / warmBytes - 1,
-    idleGrowth: idleBytes / warmBytes - 1,
     problems,
   };
   if (args.json) {
@@ -270,10 +270,9 @@ function report() {
       `${counts.malformed} malformed; ${counts.tokens} tokens generated`,
   );
   console.log(
-    `resident memory after ${WARM_REQUESTS}: ${megabytes(warmBytes)} MiB, by quarters of the rest ` +
-      `${quarterBytes.map(megabytes).join(', ')} MiB ` +
-      `(${(100 * result.growth).toFixed(1)}%), ${args['idle-seconds']} s later ${megabytes(idleBytes)} MiB ` +
-      `(${(100 * result.idleGrowth).toFixed(1)}%)`,
+    `resident memory after ${args['rest-seconds']} s of rest: ${megabytes(warmBytes)} MiB after ${WARM_REQUESTS} requests, ` +
+      `${megabytes(endBytes)} MiB after all (${(100 * result.growth).toFixed(1)}%); under load ${megabytes(warmLoadedBytes)} MiB ` +
+      `then, by quarters of the rest ${quarterBytes.map(megabytes).join(', ')} MiB`,
   );
   console.log(problems.length === 0 ? 'no problem' : problems.join('\n'));
 }

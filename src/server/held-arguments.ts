@@ -5,6 +5,7 @@
 
 import { typesOf } from '../answer/tool-arguments.js';
 import type { PartFormat } from '../grammar/response-format.js';
+import { isSchema, type Schema } from '../grammar/schema-keywords.js';
 import { invalidRequest } from './api-error.js';
 
 /** How a family writes one argument. */
@@ -14,8 +15,6 @@ export type ArgumentTags = {
   behind?: string;
   close: string;
 };
-
-type Schema = Readonly<Record<string, unknown>>;
 
 /** Keywords of a string that hold for bare text as they are; `format` is an annotation here. */
 const BARE_KEYWORDS = new Set(['type', 'title', 'description', 'default', 'examples', 'format']);
@@ -29,10 +28,13 @@ export function heldArguments(parameters: Schema | undefined, tags: ArgumentTags
     (key) => !OBJECT_KEYWORDS.has(key) && !['title', 'description', '$schema'].includes(key),
   );
   if (unknown !== undefined) throw notHeld(`\`${unknown}\` of the arguments`);
-  const { properties = {}, required = [] } = parameters as { properties?: Schema; required?: string[] };
+  const { properties = {}, required = [] } = parameters;
+  const isList = Array.isArray(required) && required.every((name) => typeof name === 'string');
+  if (!isSchema(properties) || !isList) throw notHeld('`properties` or `required` of the arguments');
   const names = [...new Set([...Object.keys(properties), ...required])];
   return names.map((name) => {
-    const schema = (properties[name] ?? {}) as Schema;
+    const schema = Object.hasOwn(properties, name) ? properties[name] : {};
+    if (!isSchema(schema)) throw notHeld(`the schema of \`${name}\``);
     const argument: PartFormat = {
       type: 'sequence',
       parts: [
@@ -57,7 +59,7 @@ function heldValue(name: string, schema: Schema, definitions: unknown, close: st
     if (texts.length === 0) throw notHeld(`the values of \`${name}\``);
     return { type: 'choice', options: texts.map((value) => literal(value as string)) };
   }
-  const branches = [schema, ...[schema.anyOf, schema.oneOf].filter(Array.isArray).flat()] as Schema[];
+  const branches = [schema, ...[schema.anyOf, schema.oneOf].filter(Array.isArray).flat()].filter(isSchema);
   const isBare = branches.some(
     (branch) =>
       typesOf({ type: branch.type }).has('string') &&

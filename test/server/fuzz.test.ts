@@ -4,7 +4,7 @@
  */
 import net from 'node:net';
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { startServer } from './built-server.js';
 
 let running: Awaited<ReturnType<typeof startServer>>;
@@ -13,6 +13,10 @@ beforeAll(async () => {
   running = await startServer({}, { onError: (error) => errors.push(error), maxBodyBytes: 65_536 });
 });
 afterAll(() => running.stop());
+
+/** NEARMOE_FUZZ_EFFORT multiplies the cases of each test, and their time. */
+const EFFORT = Number(process.env.NEARMOE_FUZZ_EFFORT ?? 1);
+vi.setConfig({ testTimeout: 30_000 * EFFORT });
 
 const ROUTES = ['/v1/chat/completions', '/v1/completions'] as const;
 
@@ -103,14 +107,14 @@ const nearSchema = fc
   });
 
 describe('bodies', () => {
-  it('near the schema', { timeout: 60_000 }, async () => {
+  it('near the schema', { timeout: 60_000 * EFFORT }, async () => {
     const statuses = new Map<number, number>();
     await fc.assert(
       fc.asyncProperty(nearSchema, async ({ path, body, odd }) => {
         const status = await send(path, JSON.stringify({ ...body, ...odd }));
         statuses.set(status, (statuses.get(status) ?? 0) + 1);
       }),
-      { numRuns: 200 },
+      { numRuns: 200 * EFFORT },
     );
     // Not all are refused for one and the same reason.
     expect(statuses.get(200)).toBeGreaterThan(0);
@@ -122,7 +126,7 @@ describe('bodies', () => {
       fc.asyncProperty(fc.jsonValue(), fc.constantFrom(...ROUTES), async (body, path) => {
         expect(await send(path, JSON.stringify(body))).toBe(400);
       }),
-      { numRuns: 100 },
+      { numRuns: 100 * EFFORT },
     );
   });
 
@@ -131,7 +135,7 @@ describe('bodies', () => {
       fc.asyncProperty(fc.uint8Array({ maxLength: 200 }), fc.constantFrom(...ROUTES), async (bytes, path) => {
         expect(await send(path, bytes)).toBe(400);
       }),
-      { numRuns: 100 },
+      { numRuns: 100 * EFFORT },
     );
     for (const path of ROUTES) {
       expect(await send(path, '['.repeat(30_000) + ']'.repeat(30_000))).toBe(400);
@@ -180,11 +184,13 @@ describe('headers', () => {
       fc.asyncProperty(fc.dictionary(name, value, { maxKeys: 4 }), async (headers) => {
         await send(ROUTES[0], '{}', headers);
       }),
-      { numRuns: 100 },
+      { numRuns: 100 * EFFORT },
     );
   });
 
-  it('and requests of raw sockets, whole, broken or left open', { timeout: 60_000 }, async () => {
+  it('and requests of raw sockets, whole, broken or left open', {
+    timeout: 60_000 * EFFORT,
+  }, async () => {
     const { port } = new URL(running.url);
     const line = fc.oneof(
       fc.constantFrom(
@@ -223,7 +229,7 @@ describe('headers', () => {
         const got = await exchange(`${lines.join('\r\n')}\r\n\r\n`);
         expect(got).not.toMatch(/^HTTP\/1\.1 5(?!03)/m);
       }),
-      { numRuns: 150 },
+      { numRuns: 150 * EFFORT },
     );
   });
 });

@@ -23,6 +23,8 @@ it.runIf(process.platform === 'linux')(
       '0.3',
       '--old-mib',
       '0',
+      '--rest-seconds',
+      '1',
       '--json',
     ];
     const { stdout } = await promisify(execFile)(process.execPath, argv);

@@ -4,7 +4,9 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { answerReader } from '../../../src/answer/answer-reader.js';
 import type { OfferedFunction } from '../../../src/answer/tool-call-forms.js';
+import { OptionError } from '../../../src/errors.js';
 import { isResponseFormat } from '../../../src/grammar/response-format.js';
+import { ApiError } from '../../../src/server/api-error.js';
 import { heldForm } from '../../../src/server/held-call.js';
 import { type Family, stylesOf } from '../answer/family-templates.js';
 import { admits, randomText, toyConstraints } from '../grammar/toy-vocabulary.js';
@@ -153,4 +155,38 @@ describe('text between tags', () => {
     const choice = [{ name: 'f', parameters: { anyOf: [{ type: 'object' }] } }];
     expect(() => formOf('glm', choice)).toThrow(/`anyOf` of the arguments/);
   });
+});
+
+it('whatever is said of arguments is held to or refused, and breaks nothing', () => {
+  const constraints = toyConstraints();
+  const word = fc.constantFrom(
+    'type',
+    'properties',
+    'required',
+    'x',
+    'string',
+    'anyOf',
+    'const',
+    'enum',
+    'object',
+  );
+  const { value } = fc.letrec((tie) => ({
+    value: fc.oneof(
+      { depthSize: 'small' },
+      fc.constantFrom<unknown>('string', 'object', true, null, 3, ['x'], ['string', 'null']),
+      fc.dictionary(word, tie('value'), { maxKeys: 3 }),
+      fc.array(tie('value'), { maxLength: 2 }),
+    ),
+  }));
+  const parameters = fc.dictionary(word, value, { maxKeys: 4 });
+  fc.assert(
+    fc.property(parameters, fc.constantFrom('qwen3', 'glm', 'minimax', 'kimi'), (given, family) => {
+      try {
+        constraints.create(formOf(family as Family, [{ name: 'f', parameters: given }]), true);
+      } catch (error) {
+        if (!(error instanceof ApiError || error instanceof OptionError)) throw error;
+      }
+    }),
+    { numRuns: 500 },
+  );
 });
