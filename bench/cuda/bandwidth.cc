@@ -66,23 +66,24 @@ struct Sequence {
   ColdCopies pools;
 };
 
-void attention_rate(uint32_t heads, uint32_t kv_heads, uint32_t tokens) {
-  const uint32_t positions = size_of(2048, 96), q_size = heads * kHeadDim, splits = size_of(11, 2);
-  const size_t block_bytes = kv_pool_block_bytes(kF16, kHeadDim) * kv_heads;
+void attention_rate(uint32_t heads, uint32_t kv_heads, uint32_t tokens, uint32_t head_dim = kHeadDim) {
+  const uint32_t positions = size_of(2048, 96), q_size = heads * head_dim, splits = size_of(11, 2);
+  const size_t block_bytes = kv_pool_block_bytes(kF16, head_dim) * kv_heads;
   Sequence s(positions, tokens, block_bytes, q_size, q_size);
-  Buffer<float> parts(attention_decode_workspace(1, heads, kHeadDim, splits));
-  AttentionArgs args{s.q.data(),       q_size,         s.out.data(), q_size, heads, kv_heads, kHeadDim,
-                     kHeadDim,         0.1f,           0.0f,         0,      0,     nullptr,  s.last.data(),
+  Buffer<float> parts(attention_decode_workspace(1, heads, head_dim, splits));
+  AttentionArgs args{s.q.data(),       q_size,         s.out.data(), q_size, heads, kv_heads, head_dim,
+                     head_dim,         0.1f,           0.0f,         0,      0,     nullptr,  s.last.data(),
                      s.offsets.data(), s.table.data(), nullptr,      kF16};
   std::vector<PrefillTile> tiles;
-  const uint32_t tile = prefill_tile_tokens(heads / kv_heads, kHeadDim);
+  const uint32_t tile = prefill_tile_tokens(heads / kv_heads, head_dim);
   for (uint32_t at = 0; at < tokens; at += tile) tiles.push_back({at, std::min(tile, tokens - at)});
   const Buffer<PrefillTile> device_tiles(tiles);
   const bool decode = tokens == 1;
   const double pairs = static_cast<double>(tokens) * (positions - (tokens - 1) / 2.0);
   measure(
-      text("%s f16, %u heads on %u, %u tokens behind %u", decode ? "attention_decode" : "attention_prefill",
-           heads, kv_heads, tokens, positions - tokens),
+      text("%s f16, %u heads of %u on %u, %u tokens behind %u",
+           decode ? "attention_decode" : "attention_prefill", heads, head_dim, kv_heads, tokens,
+           positions - tokens),
       {block_bytes * s.blocks + 8 * size_t{tokens} * q_size, 4 * pairs * q_size}, s.pools.count(),
       [&](size_t i) {
         args.kv = s.pools.at(i);
@@ -129,8 +130,10 @@ GPU_TEST(matrix_bandwidth) {
 GPU_TEST(attention_bandwidth) {
   attention_rate(16, 16, 1);
   attention_rate(32, 4, 1);
+  attention_rate(size_of(16, 4), 2, 1, 512);
   if (!has_bf16_matrices()) return;
   attention_rate(32, 4, size_of(512, 16));
+  attention_rate(size_of(16, 4), 2, size_of(512, 4), 512);
   latent_rate(1);
   latent_rate(size_of(512, 4));
 }

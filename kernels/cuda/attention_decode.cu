@@ -1,7 +1,7 @@
 // Attention of single query tokens over the KV pool, the sequence cut into parts that run side by side (flash
 // decoding; Dao et al. 2023). A block has one part of one KV head and all query heads that share it, so K and
-// V are read once for up to 8 query heads. Each warp walks over KV blocks of its own with an online softmax;
-// warps and parts are merged in a fixed order.
+// V are read once for up to 8 query heads, or 4 of more than 256 values. Each warp walks over KV blocks of
+// its own with an online softmax; warps and parts are merged in a fixed order.
 #include "attention_kernels.h"
 #include "kv_pool.cuh"
 #include "reduce.cuh"
@@ -10,7 +10,7 @@ namespace nearmoe::cuda {
 namespace {
 
 constexpr int kWarps = 4;
-constexpr int kMaxHeads = 8;
+constexpr int kMaxHeads = 8, kMaxWideHeads = 4;  // wide: more than 256 values
 constexpr int kTokens = static_cast<int>(kKvTokens);
 
 /// What a block has for one query head: the weighted sum of V, the largest logit and the softmax's
@@ -34,23 +34,41 @@ __device__ __forceinline__ Part part_of(const AttentionArgs& args, uint32_t posi
   return {first_block + begin, first_block + min(begin + each, blocks), first, end};
 }
 
+/// Values are taken in pieces of at most 8 for each lane, pieces of all lanes side by side.
+template <int D>
+constexpr int kPiece = D / 32 < 8 ? D / 32 : 8;
+/// Dim of a lane's value i.
+template <int D>
+__device__ __forceinline__ int dim_of(int lane, int i) {
+  constexpr int kLength = kPiece<D>;
+  return (i / kLength * 32 + lane) * kLength + i % kLength;
+}
+
 /// Scores of the warp's KV block for HEADS query heads: scores[head][slot]. Lanes share positions: D / 8
-/// lanes a key.
+/// lanes a key, at most all.
 template <int D, KvKind K, int HEADS>
 __device__ __forceinline__ void score_block(const uint8_t* keys, const float (*q)[D], int slots,
                                             float (*scores)[kTokens]) {
-  constexpr int kLanesOfKey = D / 8, kKeys = 32 / kLanesOfKey;
+  constexpr int kLanesOfKey = D / 8 < 32 ? D / 8 : 32, kKeys = 32 / kLanesOfKey;
+  constexpr int kPieces = D / 8 / kLanesOfKey;
   const int lane = static_cast<int>(threadIdx.x & 31), part = lane % kLanesOfKey;
 #pragma unroll 2
   for (int first = 0; first < kTokens; first += kKeys) {
     const int slot = first + lane / kLanesOfKey;
-    float k[8] = {};
-    if (slot < slots) load_kv<K, 8>(keys, static_cast<size_t>(slot * D + part * 8), k);
+    float k[kPieces][8] = {};
+#pragma unroll
+    for (int piece = 0; piece < kPieces; ++piece) {
+      if (slot < slots)
+        load_kv<K, 8>(keys, static_cast<size_t>(slot * D + (piece * kLanesOfKey + part) * 8), k[piece]);
+    }
 #pragma unroll
     for (int h = 0; h < HEADS; ++h) {
       float dot = 0.0f;
 #pragma unroll
-      for (int i = 0; i < 8; ++i) dot = fmaf(q[h][part * 8 + i], k[i], dot);
+      for (int piece = 0; piece < kPieces; ++piece) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) dot = fmaf(q[h][(piece * kLanesOfKey + part) * 8 + i], k[piece][i], dot);
+      }
 #pragma unroll
       for (int offset = kLanesOfKey / 2; offset; offset >>= 1) dot += __shfl_xor_sync(kAllLanes, dot, offset);
       if (part == 0) scores[h][slot] = dot;
@@ -61,6 +79,7 @@ __device__ __forceinline__ void score_block(const uint8_t* keys, const float (*q
 template <int D, KvKind K, int HEADS>
 __global__ void __launch_bounds__(kWarps * 32, 1) attention_decode_kernel(AttentionDecodeArgs args) {
   constexpr int kDims = D / 32;  // of a lane
+  [[maybe_unused]] constexpr int kUnroll = D > 256 ? 2 : 4;
   const AttentionArgs& a = args.attention;
   GPU_SHARED(float, q, [HEADS][D]);
   GPU_SHARED(float, scores, [kWarps][HEADS][kTokens]);
@@ -109,15 +128,18 @@ __global__ void __launch_bounds__(kWarps * 32, 1) attention_decode_kernel(Attent
       for (int i = 0; i < kDims; ++i) acc[h][i] *= keep;
     }
     __syncwarp();
-#pragma unroll 4
+#pragma unroll kUnroll
     for (int slot = 0; slot < slots; ++slot) {
-      float v[kDims];
-      load_kv<K, kDims>(values, static_cast<size_t>(slot * D + lane * kDims), v);
+      float v[kDims / kPiece<D>][kPiece<D>];
+#pragma unroll
+      for (int piece = 0; piece < kDims / kPiece<D>; ++piece)
+        load_kv<K, kPiece<D>>(values, static_cast<size_t>(slot * D + dim_of<D>(lane, piece * kPiece<D>)),
+                              v[piece]);
 #pragma unroll
       for (int h = 0; h < HEADS; ++h) {
         const float weight = scores[warp][h][slot];
 #pragma unroll
-        for (int i = 0; i < kDims; ++i) acc[h][i] = fmaf(weight, v[i], acc[h][i]);
+        for (int i = 0; i < kDims; ++i) acc[h][i] = fmaf(weight, v[i / kPiece<D>][i % kPiece<D>], acc[h][i]);
       }
     }
     __syncwarp();
@@ -129,7 +151,7 @@ __global__ void __launch_bounds__(kWarps * 32, 1) attention_decode_kernel(Attent
     for (int u = 0; u < HEADS; ++u) {
       if (u != h) continue;
 #pragma unroll
-      for (int i = 0; i < kDims; ++i) partials[warp].sum[lane * kDims + i] = acc[u][i];
+      for (int i = 0; i < kDims; ++i) partials[warp].sum[dim_of<D>(lane, i)] = acc[u][i];
       if (lane == 0) {
         partials[warp].largest = largest[u];
         partials[warp].total = total[u];
@@ -193,7 +215,7 @@ cudaError_t launch(const AttentionDecodeArgs& args, cudaStream_t stream) {
   const cudaError_t error = group == 1   ? run.template operator()<1>()
                             : group == 2 ? run.template operator()<2>()
                             : group <= 4 ? run.template operator()<4>()
-                                         : run.template operator()<kMaxHeads>();
+                                         : run.template operator()<(D > 256 ? kMaxWideHeads : kMaxHeads)>();
   if (error != cudaSuccess) return error;
   return gpu_launch("attention_merge", attention_merge_kernel<D>, dim3(a.num_heads, args.num_tokens), dim3(D),
                     0, stream, args);
@@ -202,7 +224,7 @@ cudaError_t launch(const AttentionDecodeArgs& args, cudaStream_t stream) {
 }  // namespace
 
 cudaError_t attention_decode(const AttentionDecodeArgs& args, cudaStream_t stream) {
-  return with_head_dim(args.attention.padded_head_dim, [&]<int D>() {
+  return with_head_dim<512>(args.attention.padded_head_dim, [&]<int D>() {
     return with_kv_kind(args.attention.kv_dtype, [&]<KvKind K>() { return launch<D, K>(args, stream); });
   });
 }

@@ -40,7 +40,7 @@ struct RopeKvArgs {
 };
 cudaError_t rope_kv_write(const RopeKvArgs& args, cudaStream_t stream);
 
-/// Head dims are padded to one of 64, 128, 256 in the KV pool; 0 where it is larger.
+/// Head dims are padded to one of 64, 128, 256, 512 in the KV pool; 0 where it is larger.
 uint32_t padded_head_dim(uint32_t head_dim);
 /// Bytes of one KV block of one head in the pool: K [32][Dp], then V [32][Dp].
 size_t kv_pool_block_bytes(uint32_t kv_dtype, uint32_t padded_head_dim);
@@ -86,6 +86,12 @@ struct AttentionPrefillArgs {
 };
 cudaError_t attention_prefill(const AttentionPrefillArgs& args, cudaStream_t stream);
 uint32_t prefill_tile_tokens(uint32_t heads_per_kv, uint32_t padded_head_dim);
+
+// ---- attention_wide.cu
+
+/// attention_prefill for heads padded to 512 values, which it hands on.
+cudaError_t attention_wide(const AttentionPrefillArgs& args, cudaStream_t stream);
+uint32_t wide_tile_tokens(uint32_t heads_per_kv);
 
 // ---- latent_write.cu, latent_attention.cu: multi-head latent attention (DeepSeek-V2, arXiv 2405.04434),
 // absorbed

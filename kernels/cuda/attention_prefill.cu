@@ -275,8 +275,9 @@ __global__ void __launch_bounds__(Tiling<D>::kWarps * 32)
 }  // namespace
 
 cudaError_t attention_prefill(const AttentionPrefillArgs& args, cudaStream_t stream) {
+  if (args.attention.padded_head_dim > 256) return attention_wide(args, stream);
   const dim3 grid(args.num_tiles, args.attention.num_kv_heads);
-  return with_head_dim(args.attention.padded_head_dim, [&]<int D>() {
+  return with_head_dim<256>(args.attention.padded_head_dim, [&]<int D>() {
     return with_kv_kind(args.attention.kv_dtype, [&]<KvKind K>() {
       return gpu_launch("attention_prefill", attention_prefill_kernel<D, K>, grid,
                         dim3(Tiling<D>::kWarps * 32), kSharedBytes<D, K>, stream, args);
@@ -285,6 +286,7 @@ cudaError_t attention_prefill(const AttentionPrefillArgs& args, cudaStream_t str
 }
 
 uint32_t prefill_tile_tokens(uint32_t heads_per_kv, uint32_t padded) {
+  if (padded > 256) return wide_tile_tokens(heads_per_kv);
   const uint32_t rows = padded == 256 ? Tiling<256>::kRows : Tiling<64>::kRows;
   return rows / heads_per_kv;
 }

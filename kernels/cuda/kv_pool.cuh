@@ -1,5 +1,6 @@
 // The KV pool in device memory and its element types. A block of one KV head holds K [32][Dp], then V
-// [32][Dp], where Dp is the head dim filled up with zeros to 64, 128 or 256; block b of head h lies at (b * G
+// [32][Dp], where Dp is the head dim filled up with zeros to 64, 128, 256 or 512; block b of head h lies at
+// (b * G
 // + h) * block bytes.
 #pragma once
 
@@ -98,9 +99,12 @@ cudaError_t with_kv_kind(uint32_t kv_dtype, Function&& f) {
   return cudaErrorInvalidValue;
 }
 
-/// Calls f with the padded head dim as a template argument.
-template <class Function>
+/// Calls f with the padded head dim, at most LARGEST, as a template argument.
+template <int LARGEST, class Function>
 cudaError_t with_head_dim(uint32_t padded, Function&& f) {
+  if constexpr (LARGEST >= 512) {
+    if (padded == 512) return f.template operator()<512>();
+  }
   switch (padded) {
     case 64:
       return f.template operator()<64>();

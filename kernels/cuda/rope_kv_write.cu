@@ -144,7 +144,7 @@ cudaError_t rope_kv_write(const RopeKvArgs& args, cudaStream_t stream) {
 }
 
 uint32_t padded_head_dim(uint32_t head_dim) {
-  return head_dim <= 64 ? 64 : head_dim <= 128 ? 128 : head_dim <= 256 ? 256 : 0;
+  return head_dim <= 64 ? 64 : head_dim <= 128 ? 128 : head_dim <= 256 ? 256 : head_dim <= 512 ? 512 : 0;
 }
 
 size_t kv_pool_block_bytes(uint32_t kv_dtype, uint32_t padded) {

@@ -88,7 +88,7 @@ typedef struct NmGpuLatent {
 
 typedef struct NmGpuAttention {
   uint32_t num_heads, num_kv_heads;  ///< num_heads is a multiple of num_kv_heads
-  uint32_t head_dim;                 ///< even, at most 256 (latent attention: any)
+  uint32_t head_dim;                 ///< even, at most 512 (latent attention: any)
   uint32_t qk_norm;
   float clip_qkv;           ///< 0 = off
   float scale;              ///< multiplies q.k

@@ -113,12 +113,14 @@ function tooLarge(kernel) {
 
 /**
  * Dynamic shared memory of a kernel, which only its launch knows: attention_prefill.cu, kSharedBytes;
- * latent_tile.cuh, LatentTiling for rows of 576 values.
+ * attention_wide.cu, kSharedBytes; latent_tile.cuh, LatentTiling for rows of 576 values.
  * @param {string} name
  */
 function dynamicShared(name) {
   const [, latent, groups] = /^latent_attention<(\w+), (\d)>$/.exec(name) ?? [];
   if (latent) return 2 * (576 + 8) * 16 * (2 * Number(groups) + (latent === 'f32' || groups === '1' ? 2 : 1));
+  const wide = /^attention_wide<(\w+)>$/.exec(name)?.[1];
+  if (wide) return 2 * (512 + 8) * 16 * (2 + (wide === 'bf16' ? 1 : 2));
   const [, head, kind] = /^attention_prefill<(\d+), (\w+)>$/.exec(name) ?? [];
   if (!head) return 0;
   const [rows, keys] = head === '256' ? [32, 16] : [64, 32];

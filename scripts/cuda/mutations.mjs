@@ -237,4 +237,22 @@ export const mutants = [
     from: 'expf(-args.gate[',
     to: 'expf(args.gate[',
   },
+  {
+    name: 'attention_decode: the second half of wide keys is left out',
+    ...{ file: 'attention_decode.cu', test: 'attention_decode' },
+    from: 'dot = fmaf(q[h][(piece * kLanesOfKey + part) * 8 + i], k[piece][i], dot);',
+    to: 'dot = piece ? dot : fmaf(q[h][part * 8 + i], k[0][i], dot);',
+  },
+  {
+    name: 'attention_wide: values are loaded over keys in use',
+    ...{ file: 'attention_wide.cu', test: 'attention_prefill' },
+    from: 'multiply_keys(shared, warp, lane, scores[warp >> 1]);\n    __syncthreads();',
+    to: 'multiply_keys(shared, warp, lane, scores[warp >> 1]);',
+  },
+  {
+    name: 'attention_wide: heads beyond 16 of a KV head begin anew',
+    ...{ file: 'attention_wide.cu', test: 'attention_prefill' },
+    from: 'first_head = kv_head * group + static_cast<int>(blockIdx.z) * kRows;',
+    to: 'first_head = kv_head * group;',
+  },
 ];

@@ -176,7 +176,10 @@ function shortName(entry) {
  * @param {number} target
  */
 export function runsOn(name, target) {
-  return target !== 75 || !/^attention_prefill|^latent_attention|^\w*gemm\w*<(f32|f16|bf16)\b/.test(name);
+  return (
+    target !== 75 ||
+    !/^attention_prefill|^attention_wide|^latent_attention|^\w*gemm\w*<(f32|f16|bf16)\b/.test(name)
+  );
 }
 
 /**

@@ -92,8 +92,8 @@ inline ModelSpec mixed_spec() {
   return spec;
 }
 
-/// Gemma 4's norms behind the parts of a layer and branches, Llama 4's chunks, temperatures and weights on
-/// inputs.
+/// Gemma 4's wide heads, norms behind the parts of a layer and branches, Llama 4's chunks, temperatures and
+/// weights on inputs.
 inline ModelSpec normed_spec() {
   ModelSpec spec = tiny_spec();
   spec.logits_softcap = 5;
@@ -103,6 +103,7 @@ inline ModelSpec normed_spec() {
     layer.attention.qk_norm = i == 2 ? QkNorm::HeadUnit : QkNorm::Head;
     layer.attention.keys_as_values = layer.attention.value_norm = i == 0;
   }
+  spec.layers[0].attention.head_dim = 260;
   FfnSpec& branches = spec.layers[0].ffn;
   branches.branch_norms = true;
   branches.shared_intermediate_size = 9;

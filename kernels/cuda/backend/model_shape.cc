@@ -31,7 +31,7 @@ NmGpuCode Model::check_attention(uint32_t layer) const {
   if (a.num_kv_heads == 0 || a.num_heads == 0 || a.num_heads % a.num_kv_heads != 0)
     return bad_field(layer, "num_heads", "to be a multiple of num_kv_heads", a.num_heads);
   if (!latent && (a.head_dim == 0 || a.head_dim % 2 != 0 || cuda::padded_head_dim(a.head_dim) == 0))
-    return bad_field(layer, "head_dim", "even and at most 256", a.head_dim);
+    return bad_field(layer, "head_dim", "even and at most 512", a.head_dim);
   if (a.rope >= static_cast<int32_t>(ropes_.size()) || (latent && a.rope < 0))
     return bad_field(layer, "rope", latent ? "in 0 .. num_ropes - 1" : "below num_ropes",
                      static_cast<uint64_t>(a.rope));

@@ -170,6 +170,7 @@ GPU_TEST(rope_kv_write) {
   check_rope({4, 2, 40, 40, kF32, QkNormKind::Head, true, true, 0.3f});
   check_rope({5, 1, 10, 4, kBF16, QkNormKind::Head, false, true});
   check_rope({2, 1, 64, 0, kF16, QkNormKind::None, false, false, 0.1f});
+  check_rope({2, 1, 512, 128, kF16, QkNormKind::Head, false, true});
 }
 
 struct AttentionCase {
@@ -318,6 +319,8 @@ GPU_TEST(attention_decode) {
   check_decode({3, 1, 256, kF16, 0, 0, false}, one, 2);
   check_decode({4, 2, 10, kF32, 0, 0, false, 24}, several, 2);
   check_decode({2, 2, 64, kF16, 0, 12, true, 31}, several, 3);
+  check_decode({5, 1, 512, kBF16, 0, 0, false}, one, 2);
+  check_decode({2, 2, 300, kF32, 20.0f, 40, true}, several, 3);
   if (full()) {
     Batch many;
     many.add(700, 1);
@@ -325,6 +328,7 @@ GPU_TEST(attention_decode) {
     for (const uint32_t kv_dtype : {kF32, kF16, kBF16}) {
       check_decode({16, 2, 128, kv_dtype, 0, 0, false}, many, 5);
       check_decode({12, 6, 200, kv_dtype, 30.0f, 100, true}, many, 3);
+      check_decode({8, 1, 512, kv_dtype, 0, 0, false}, many, 4);
     }
   }
 }
@@ -354,6 +358,9 @@ GPU_TEST(attention_prefill) {
   check_prefill({3, 1, 256, kF16, 0, 0, true}, later);
   check_prefill({4, 2, 10, kF32, 0, 0, false, 24}, start);
   check_prefill({2, 1, 128, kBF16, 0, 10, true, 27}, later);
+  check_prefill({3, 1, 512, kBF16, 0, 0, false}, later);
+  check_prefill({4, 2, 300, kF32, 20.0f, 24, true}, later);
+  check_prefill({18, 1, 264, kF16, 0, 0, true, 24}, start);
   if (full()) {
     Batch many;
     many.add(0, 130);
@@ -362,6 +369,7 @@ GPU_TEST(attention_prefill) {
       check_prefill({16, 2, 128, kv_dtype, 0, 0, false}, many);
       check_prefill({6, 3, 80, kv_dtype, 30.0f, 100, true}, many);
       check_prefill({4, 2, 200, kv_dtype, 0, 64, false}, many);
+      check_prefill({8, 1, 512, kv_dtype, 0, 0, false}, many);
     }
   }
 }
