@@ -2,6 +2,7 @@
  * Writes a GGUF file with the shapes of a published model and made-up weights, streaming, so that speed can be compared
  * on files that nobody has to download: `node bench/random-gguf.mjs OUT.gguf [--shape olmoe-1b-7b] [--quant q4_0]` after
  * `npm run build:ts`. Shapes: those of `bench --synthetic`; formats: f32, q8_0, q4_0, q4_k_m, mxfp4. Its text is noise.
+ * `--layers N` writes the first N layers alone, where memory has no room for two engines with all of them.
  */
 import { parseArgs } from 'node:util';
 import { FAMILIES } from '../dist/model/families/registry.js';
@@ -17,6 +18,7 @@ const { values, positionals } = parseArgs({
   options: {
     shape: { type: 'string', default: 'olmoe-1b-7b' },
     quant: { type: 'string', default: 'q4_0' },
+    layers: { type: 'string', default: '1000' },
   },
 });
 const [out] = positionals;
@@ -43,16 +45,18 @@ const FORMATS = {
 };
 
 const model = openModel(`synthetic:${values.shape}:${values.quant}`);
-const gguf = FAMILIES.find(({ modelType }) => modelType === model.spec.architecture)?.gguf;
-if (gguf === undefined) throw new Error(`no GGUF form of ${model.spec.architecture}`);
+const spec = { ...model.spec, layers: model.spec.layers.slice(0, Number(values.layers)) };
+const gguf = FAMILIES.find(({ modelType }) => modelType === spec.architecture)?.gguf;
+if (gguf === undefined) throw new Error(`no GGUF form of ${spec.architecture}`);
 
 if (gguf.layerNames !== undefined)
   throw new Error(`${gguf.architecture}: names by layer are not written here`);
 
-const names = writtenNames(model.spec, gguf.names);
+const names = writtenNames(spec, gguf.names);
 /** @type {Map<string, { role: string, dtype: DTypeName, matrix: number[], count: number, isStacked: boolean }>} */
 const stacks = new Map();
 for (const { role, layer, rows, cols, tensor, expert, head } of model.weights) {
+  if (layer >= spec.layers.length) continue;
   const pattern = names[role]?.[0];
   if (typeof pattern !== 'string') throw new Error(`no GGUF name for ${role}`);
   const name = pattern.replace('{layer}', `${layer}`);
@@ -69,10 +73,10 @@ const tensors = [...stacks].map(([name, { role, dtype, matrix, count, isStacked 
   const shape = isStacked ? [count, ...matrix] : matrix;
   return { name, dtype, shape, pieces: () => pieces(role, { name, dtype, shape }) };
 });
-const { metadata, ropeTensors } = specMetadata(model.spec, gguf, out);
+const { metadata, ropeTensors } = specMetadata(spec, gguf, out);
 if (ropeTensors.length > 0) throw new Error('factors of rotary frequencies are not written here');
 metadata.set('general.name', { type: 'string', value: `random ${values.shape}` });
-addTokenizer(model.spec.vocabSize);
+addTokenizer(spec.vocabSize);
 for (const _ of writeGguf(out, metadata, tensors));
 const sizeBytes = tensors.reduce((sum, tensor) => sum + tensorBytes(tensor), 0);
 console.log(`${out}: ${tensors.length} tensors, ${(sizeBytes / 1e9).toFixed(2)} GB`);

@@ -80,7 +80,11 @@ const padded = (size: number) => Math.ceil(size / ALIGNMENT) * ALIGNMENT;
 
 function header(metadata: ReadonlyMap<string, MetadataValue>, tensors: readonly OutputTensor[]): Buffer {
   const parts: Buffer[] = [Buffer.from('GGUF'), u32(3), u64(tensors.length), u64(metadata.size)];
-  for (const [key, value] of metadata) parts.push(text(key), ...encodeValue(value));
+  for (const [key, value] of metadata) {
+    parts.push(text(key));
+    // One by one: a vocabulary is longer than what a call may have of arguments.
+    for (const part of encodeValue(value)) parts.push(part);
+  }
   let offset = 0;
   for (const tensor of tensors) {
     parts.push(text(tensor.name), u32(tensor.shape.length));
