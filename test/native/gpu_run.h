@@ -170,12 +170,15 @@ class GpuRun {
   std::vector<bool> resident_;               ///< with keep_experts: slots that hold their expert
 };
 
-/// Largest difference as a share of the largest value.
+/// Largest difference as a share of the largest value; infinite where something is no number.
 inline double error_of(const std::vector<float>& got, const std::vector<float>& expected) {
   double largest = 0, error = 0;
   for (size_t i = 0; i < expected.size(); ++i) {
-    largest = std::fmax(largest, std::fabs(expected[i]));
-    error = std::fmax(error, std::fabs(static_cast<double>(got[i]) - static_cast<double>(expected[i])));
+    const double value = static_cast<double>(expected[i]),
+                 off = std::fabs(static_cast<double>(got[i]) - value);
+    if (std::isnan(off)) return INFINITY;
+    largest = std::fmax(largest, std::fabs(value));
+    error = std::fmax(error, off);
   }
   return error / largest;
 }
