@@ -168,7 +168,6 @@ function addEngine() {
   }
   const withGpu = [
     'deepseek_v2',
-    'gpt_oss',
     'granitemoe',
     'llama4',
     'mixtral',
