@@ -1,26 +1,23 @@
 // Causal attention of runs of tokens whose heads have 257 to 512 values (Gemma 4's full-attention layers):
 // too wide for the output tiles of attention_prefill.cu, so four warps share 16 (token, query head) pairs of
-// one KV head. Two of them halve the dimensions of the scores for each half of the keys; then every warp
-// turns all scores into weights for itself and has its own columns of the values. Keys and then values of 16
-// positions pass through the same shared memory. Operands as in attention_prefill.cu. Needs sm_80.
+// one KV head (shared_rows.cuh). Keys and then values of 16 positions pass through the same shared memory.
+// Operands as in attention_prefill.cu. Needs sm_80.
 #include "attention_kernels.h"
-#include "kv_pool.cuh"
-#include "reduce.cuh"
-#include "rt/mma.h"
+#include "shared_rows.cuh"
 
 namespace nearmoe::cuda {
 namespace {
 
-constexpr int kWarps = 4;
-constexpr int kRows = 16;
-constexpr int kKeys = 16;
 constexpr int kWidth = 512;          // of a padded head
 constexpr int kStride = kWidth + 8;  // halves; rows of a fragment lie in different banks
 /// Tiles of 16 value columns that one warp has.
 constexpr int kValueTiles = kWidth / 16 / kWarps;
 
+/// Keys and values that are no bf16 numbers become sums of two.
 template <KvKind K>
-constexpr int kParts = K == KvKind::BF16 ? 1 : 2;
+using WideProduct = Bf16Product<K != KvKind::BF16>;
+template <KvKind K>
+constexpr int kParts = WideProduct<K>::kSplit ? 2 : 1;
 
 /// Queries, and keys or values in their place.
 template <KvKind K>
@@ -28,134 +25,20 @@ constexpr size_t kSharedBytes = sizeof(uint16_t) * kStride * (2 * kRows + kParts
 
 template <KvKind K>
 struct Shared {
-  uint16_t *q[2], *keys[2];
-  __device__ explicit Shared(uint16_t* base) {
-    q[0] = base;
-    q[1] = base + kRows * kStride;
-    keys[0] = base + 2 * kRows * kStride;
-    keys[1] = keys[0] + (kParts<K> - 1) * kKeys * kStride;
-  }
+  Planes q, keys;
+  __device__ explicit Shared(uint16_t* base)
+      : q{base, base + kRows * kStride},
+        keys{base + 2 * kRows * kStride, base + (2 * kRows + (kParts<K> - 1) * kKeys) * kStride} {}
 };
 
-using Scores = float[2][kRows][kKeys + 2];
-
 template <int PARTS>
-__device__ __forceinline__ void store_split(uint16_t* const (&planes)[2], int at, const float (&x)[8]) {
+__device__ __forceinline__ void store_split(const Planes& planes, int at, const float (&x)[8]) {
   unsigned high[4], low[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) split_pair(x[2 * i], x[2 * i + 1], high[i], low[i]);
-  *reinterpret_cast<uint4*>(planes[0] + at) = make_uint4(high[0], high[1], high[2], high[3]);
+  *reinterpret_cast<uint4*>(planes.high + at) = make_uint4(high[0], high[1], high[2], high[3]);
   if constexpr (PARTS == 2)
-    *reinterpret_cast<uint4*>(planes[1] + at) = make_uint4(low[0], low[1], low[2], low[3]);
-}
-
-/// One product of the operands' parts, small terms first.
-template <KvKind K>
-__device__ __forceinline__ void multiply(float (&out)[4], const unsigned (&a_high)[4],
-                                         const unsigned (&a_low)[4], const unsigned* high,
-                                         const unsigned* low) {
-  const unsigned b_high[2] = {high[0], high[1]}, b_low[2] = {low[0], low[1]};
-  mma_bf16(out, a_low, b_high);
-  if constexpr (kParts<K> == 2) mma_bf16(out, a_high, b_low);
-  mma_bf16(out, a_high, b_high);
-}
-
-/// The warp's part of the scores, Q times 8 keys over every second 32 dimensions, into `scores`.
-template <KvKind K>
-__device__ __forceinline__ void multiply_keys(const Shared<K>& shared, int warp, int lane,
-                                              float (*scores)[kKeys + 2]) {
-  const int keys = 8 * (warp & 1), part = warp >> 1;
-  const int q_at = (lane & 15) * kStride + (lane >> 4) * 8;
-  const int k_at = (keys + (lane & 7)) * kStride + (lane >> 3) * 8;
-  float s[4] = {};
-#pragma unroll 2
-  for (int d = 32 * part; d < kWidth; d += 64) {
-    unsigned high[4], low[4] = {};
-    ldmatrix_x4(high, shared.keys[0] + k_at + d);
-    if constexpr (kParts<K> == 2) ldmatrix_x4(low, shared.keys[1] + k_at + d);
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      unsigned q_high[4], q_low[4];
-      ldmatrix_x4(q_high, shared.q[0] + q_at + d + 16 * half);
-      ldmatrix_x4(q_low, shared.q[1] + q_at + d + 16 * half);
-      multiply<K>(s, q_high, q_low, high + 2 * half, low + 2 * half);
-    }
-  }
-#pragma unroll
-  for (int i = 0; i < 4; ++i) scores[(lane >> 2) + 8 * (i >> 1)][keys + 2 * (lane & 3) + (i & 1)] = s[i];
-}
-
-/// What a warp knows of its lanes' rows, g and g + 8; `total` has this lane's keys only.
-struct RowState {
-  float largest[2], total[2];
-  int position[2];  ///< -1: no such row
-};
-
-/// Scores of the tile's keys -> weights p, and by how much earlier sums shrink. score_of(r, key, product) is
-/// the score of the lane's row r, -inf where it does not see the key.
-template <class ScoreOf>
-__device__ __forceinline__ void soft_max(const Scores& scores, int lane, RowState& rows, float (&p)[2][4],
-                                         float (&keep)[2], ScoreOf score_of) {
-  float top[2] = {rows.largest[0], rows.largest[1]};
-#pragma unroll
-  for (int n = 0; n < 2; ++n) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int row = (lane >> 2) + 8 * (i >> 1), key = 8 * n + 2 * (lane & 3) + (i & 1);
-      p[n][i] = score_of(i >> 1, key, scores[0][row][key] + scores[1][row][key]);
-      top[i >> 1] = fmaxf(top[i >> 1], p[n][i]);
-    }
-  }
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    top[r] = fmaxf(top[r], __shfl_xor_sync(kAllLanes, top[r], 1));
-    top[r] = fmaxf(top[r], __shfl_xor_sync(kAllLanes, top[r], 2));
-    keep[r] = shift_factor(rows.largest[r], top[r]);
-    rows.largest[r] = top[r];
-    rows.total[r] *= keep[r];
-  }
-#pragma unroll
-  for (int n = 0; n < 2; ++n) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      p[n][i] = shift_factor(p[n][i], top[i >> 1]);
-      rows.total[i >> 1] += p[n][i];
-    }
-  }
-}
-
-/// out += P times the values that lie in the keys' place, the warp's columns.
-template <KvKind K>
-__device__ __forceinline__ void multiply_values(const Shared<K>& shared, const float (&p)[2][4],
-                                                int value_dim, int warp, int lane,
-                                                float (&out)[kValueTiles][2][4]) {
-  unsigned p_high[4], p_low[4];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float(&half)[4] = p[i >> 1];
-    split_pair(half[2 * (i & 1)], half[2 * (i & 1) + 1], p_high[i], p_low[i]);
-  }
-  const int v_at = (lane & 15) * kStride + (lane >> 4) * 8;
-#pragma unroll
-  for (int tile = 0; tile < kValueTiles; ++tile) {
-    const int column = 16 * (kWarps * tile + warp);
-    if (column >= value_dim) break;
-    unsigned high[4], low[4] = {};
-    ldmatrix_x4_transposed(high, shared.keys[0] + v_at + column);
-    if constexpr (kParts<K> == 2) ldmatrix_x4_transposed(low, shared.keys[1] + v_at + column);
-#pragma unroll
-    for (int half = 0; half < 2; ++half)
-      multiply<K>(out[tile][half], p_high, p_low, high + 2 * half, low + 2 * half);
-  }
-}
-
-/// Earlier sums under new weights.
-__device__ __forceinline__ void shrink(float (&out)[kValueTiles][2][4], const float (&keep)[2]) {
-#pragma unroll
-  for (int t = 0; t < kValueTiles; ++t) {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) out[t][i >> 2][i & 3] *= keep[i >> 1 & 1];
-  }
+    *reinterpret_cast<uint4*>(planes.low + at) = make_uint4(low[0], low[1], low[2], low[3]);
 }
 
 /// The pairs of a block: rows are (token, head), 16 heads of a token where a KV head has more.
@@ -226,7 +109,7 @@ template <KvKind K>
 __global__ void __launch_bounds__(kWarps * 32) attention_wide_kernel(AttentionPrefillArgs args) {
   if (lacks_mma_bf16()) return;
   GPU_DYN_SHARED(uint16_t, memory);
-  GPU_SHARED(Scores, scores, );
+  GPU_SHARED(ScoreRow, scores, [2][kRows]);
   const Shared<K> shared(memory);
   const AttentionArgs& a = args.attention;
   const Tile tile(args);
@@ -249,24 +132,24 @@ __global__ void __launch_bounds__(kWarps * 32) attention_wide_kernel(AttentionPr
     __syncthreads();  // the values before are done with; at first: queries are there
     load_rows(shared, a, tile, table, first, false);
     __syncthreads();
-    multiply_keys(shared, warp, lane, scores[warp >> 1]);
+    multiply_keys<WideProduct<K>>(shared.q, shared.keys, kStride, kWidth, warp, lane, scores[warp >> 1]);
     __syncthreads();
     load_rows(shared, a, tile, table, first, true);
     float p[2][4], keep[2];
-    soft_max(scores, lane, rows, p, keep, [&](int r, int key, float product) {
+    soft_max(scores[0], scores[1], lane, rows, p, keep, [&](int r, int key, float product) {
       float score = product * a.scale;
       if (a.softcap > 0.0f) score = a.softcap * tanhf(score / a.softcap);
       return first + key <= rows.position[r] && first + key >= seen[r] ? score : -INFINITY;
     });
     shrink(out, keep);
     __syncthreads();
-    multiply_values(shared, p, head_dim, warp, lane, out);
+    multiply_values<WideProduct<K>>(
+        shared.keys, kStride, p, head_dim, warp, lane, out,
+        [](float x, float y, unsigned& high, unsigned& low) { split_pair(x, y, high, low); });
   }
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    float total = rows.total[r];
-    total += __shfl_xor_sync(kAllLanes, total, 1);
-    total += __shfl_xor_sync(kAllLanes, total, 2);
+    float total = whole_total(rows, r);
     if (rows.position[r] < 0) continue;
     const int row = (lane >> 2) + 8 * r;
     float factor = 1.0f;
@@ -275,15 +158,8 @@ __global__ void __launch_bounds__(kWarps * 32) attention_wide_kernel(AttentionPr
       factor = expf(rows.largest[r] - top);
       total = total * factor + expf(sink - top);
     }
-    float* to = a.out + tile.at(row, a.out_stride, a.head_dim);
-#pragma unroll
-    for (int t = 0; t < kValueTiles; ++t) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int column = 16 * (kWarps * t + warp) + 8 * (i >> 1) + 2 * (lane & 3) + (i & 1);
-        if (column < head_dim) to[column] = out[t][i >> 1][2 * r + (i & 1)] * factor / total;
-      }
-    }
+    store_values(out, r, head_dim, warp, lane, factor / total,
+                 a.out + tile.at(row, a.out_stride, a.head_dim));
   }
 }
 

@@ -5,6 +5,8 @@
 // every warp turns all scores into weights for itself and has its own columns of the values. Latents in f16
 // or bf16 are operands as they are and come by asynchronous copies; everything else becomes the sum of two
 // such numbers, bf16 where latents are floats. Needs sm_80.
+#include <type_traits>
+
 #include "latent_tile.cuh"
 
 namespace nearmoe::cuda {
@@ -29,113 +31,9 @@ size_t shared_bytes(uint32_t latent_dim) {
          (2 * T::kBlockRows + T::kPlanes * T::kStages * kKeys);
 }
 
-/// One product of the operands' parts, small terms first.
+/// Latents in f16 are operands as they are; floats are sums of two bf16 numbers.
 template <KvKind K>
-__device__ __forceinline__ void multiply(float (&out)[4], const unsigned (&a_high)[4],
-                                         const unsigned (&a_low)[4], const unsigned* high,
-                                         const unsigned* low) {
-  const unsigned b_high[2] = {high[0], high[1]}, b_low[2] = {low[0], low[1]};
-  if constexpr (K == KvKind::F16) {
-    mma_f16(out, a_low, b_high);
-    mma_f16(out, a_high, b_high);
-  } else {
-    mma_bf16(out, a_low, b_high);
-    if constexpr (K == KvKind::F32) mma_bf16(out, a_high, b_low);
-    mma_bf16(out, a_high, b_high);
-  }
-}
-
-/// The warp's part of its group's scores, Q times 8 latents over every second 32 dimensions, into `scores`.
-template <KvKind K, int GROUPS>
-__device__ __forceinline__ void multiply_keys(const LatentShared<K, GROUPS>& shared, const Planes& latents,
-                                              int padded, int group, int warp, int lane,
-                                              float (*scores)[kKeys + 2]) {
-  const int keys = 8 * (warp & 1), part = warp >> 1;
-  const int q_at = (kRows * group + (lane & 15)) * shared.stride + (lane >> 4) * 8;
-  const int k_at = (keys + (lane & 7)) * shared.stride + (lane >> 3) * 8;
-  float s[4] = {};
-#pragma unroll 2
-  for (int d = 32 * part; d < padded; d += 64) {
-    unsigned high[4], low[4] = {};
-    ldmatrix_x4(high, latents.high + k_at + d);
-    if constexpr (K == KvKind::F32) ldmatrix_x4(low, latents.low + k_at + d);
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      unsigned q_high[4], q_low[4];
-      ldmatrix_x4(q_high, shared.q.high + q_at + d + 16 * half);
-      ldmatrix_x4(q_low, shared.q.low + q_at + d + 16 * half);
-      multiply<K>(s, q_high, q_low, high + 2 * half, low + 2 * half);
-    }
-  }
-#pragma unroll
-  for (int i = 0; i < 4; ++i)
-    scores[kRows * group + (lane >> 2) + 8 * (i >> 1)][keys + 2 * (lane & 3) + (i & 1)] = s[i];
-}
-
-/// What a warp knows of its lanes' rows, g and g + 8 of its group; `total` has this lane's keys only.
-struct RowState {
-  float largest[2], total[2], scale[2];
-  int position[2];  ///< -1: no such row
-};
-
-/// Scores of the tile's keys, of the group's first row on -> weights p, and by how much earlier sums shrink.
-__device__ __forceinline__ void soft_max(const float (*first_half)[kKeys + 2],
-                                         const float (*second_half)[kKeys + 2], int first, int lane,
-                                         RowState& rows, float (&p)[2][4], float (&keep)[2]) {
-  float top[2] = {rows.largest[0], rows.largest[1]};
-#pragma unroll
-  for (int n = 0; n < 2; ++n) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int row = (lane >> 2) + 8 * (i >> 1), key = 8 * n + 2 * (lane & 3) + (i & 1);
-      const bool visible = first + key <= rows.position[i >> 1];
-      p[n][i] = visible ? (first_half[row][key] + second_half[row][key]) * rows.scale[i >> 1] : -INFINITY;
-      top[i >> 1] = fmaxf(top[i >> 1], p[n][i]);
-    }
-  }
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    top[r] = fmaxf(top[r], __shfl_xor_sync(kAllLanes, top[r], 1));
-    top[r] = fmaxf(top[r], __shfl_xor_sync(kAllLanes, top[r], 2));
-    keep[r] = shift_factor(rows.largest[r], top[r]);
-    rows.largest[r] = top[r];
-    rows.total[r] *= keep[r];
-  }
-#pragma unroll
-  for (int n = 0; n < 2; ++n) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      p[n][i] = shift_factor(p[n][i], top[i >> 1]);
-      rows.total[i >> 1] += p[n][i];
-    }
-  }
-}
-
-/// out += kWeightRange times P times the value part of the latents, the warp's columns.
-template <KvKind K>
-__device__ __forceinline__ void multiply_values(const Planes& latents, int stride, const float (&p)[2][4],
-                                                int value_dim, int warp, int lane,
-                                                float (&out)[kValueTiles][2][4]) {
-  unsigned p_high[4], p_low[4];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float(&half)[4] = p[i >> 1];
-    split_operands<K>(half[2 * (i & 1)] * kWeightRange<K>, half[2 * (i & 1) + 1] * kWeightRange<K>, p_high[i],
-                      p_low[i]);
-  }
-  const int v_at = (lane & 15) * stride + (lane >> 4) * 8;
-#pragma unroll
-  for (int tile = 0; tile < kValueTiles; ++tile) {
-    const int column = 16 * (kWarps * tile + warp);
-    if (column >= value_dim) break;
-    unsigned high[4], low[4] = {};
-    ldmatrix_x4_transposed(high, latents.high + v_at + column);
-    if constexpr (K == KvKind::F32) ldmatrix_x4_transposed(low, latents.low + v_at + column);
-#pragma unroll
-    for (int half = 0; half < 2; ++half)
-      multiply<K>(out[tile][half], p_high, p_low, high + 2 * half, low + 2 * half);
-  }
-}
+using LatentProduct = std::conditional_t<K == KvKind::F16, F16Product, Bf16Product<K == KvKind::F32>>;
 
 /// Where the results of a row go: the output, or its part in the workspace with largest score and total
 /// behind it.
@@ -151,14 +49,7 @@ __device__ __forceinline__ void store_row(const LatentAttentionArgs& a, const La
   float* to =
       whole ? a.out + tile.pair(row, a) * a.value_dim : a.partial + part * static_cast<size_t>(value_dim + 2);
   const float factor = (whole ? 1.0f / total : 1.0f) / kWeightRange<K>;
-#pragma unroll
-  for (int t = 0; t < kValueTiles; ++t) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int column = 16 * (kWarps * t + warp) + 8 * (i >> 1) + 2 * (lane & 3) + (i & 1);
-      if (column < value_dim) to[column] = out[t][i >> 1][2 * r + (i & 1)] * factor;
-    }
-  }
+  store_values(out, r, value_dim, warp, lane, factor, to);
   if (whole || warp != 0 || (lane & 3) != 0) return;
   to[value_dim] = largest;
   to[value_dim + 1] = total;
@@ -170,7 +61,7 @@ __global__ void __launch_bounds__(LatentTiling<K, GROUPS>::kThreads)
   if (lacks_mma_bf16()) return;
   using T = LatentTiling<K, GROUPS>;
   GPU_DYN_SHARED(uint16_t, memory);
-  GPU_SHARED(float, scores, [2][T::kBlockRows][kKeys + 2]);
+  GPU_SHARED(ScoreRow, scores, [2][T::kBlockRows]);
   GPU_SHARED(float, scales, [T::kBlockRows]);
   const LatentShared<K, GROUPS> shared(memory, a.latent_dim);
   const LatentTile tile(a, T::kBlockRows);
@@ -182,11 +73,12 @@ __global__ void __launch_bounds__(LatentTiling<K, GROUPS>::kThreads)
   load_queries(shared, a, tile, all_warps, lane, scales);
   __syncthreads();
   RowState rows;
+  float scale[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     const int row = kRows * group + (lane >> 2) + 8 * r;
     rows.position[r] = tile.has(row, a) ? tile.first_position + tile.token(row) : -1;
-    rows.scale[r] = scales[row];
+    scale[r] = scales[row];
     rows.largest[r] = -INFINITY;
     rows.total[r] = 0.0f;
   }
@@ -200,16 +92,20 @@ __global__ void __launch_bounds__(LatentTiling<K, GROUPS>::kThreads)
       stage ^= 1;
       if (more) load_latents(shared, stage, a, table, first + kKeys, tile.end_key);
     }
-    multiply_keys(shared, latents, padded, group, warp, lane, scores[warp >> 1]);
+    multiply_keys<LatentProduct<K>>(shared.queries(group), latents, shared.stride, padded, warp, lane,
+                                    scores[warp >> 1] + kRows * group);
     __syncthreads();
     float p[2][4], keep[2];
-    soft_max(scores[0] + kRows * group, scores[1] + kRows * group, first, lane, rows, p, keep);
-#pragma unroll
-    for (int t = 0; t < kValueTiles; ++t) {
-#pragma unroll
-      for (int i = 0; i < 8; ++i) out[t][i >> 2][i & 3] *= keep[i >> 1 & 1];
-    }
-    multiply_values<K>(latents, shared.stride, p, static_cast<int>(a.value_dim), warp, lane, out);
+    soft_max(scores[0] + kRows * group, scores[1] + kRows * group, lane, rows, p, keep,
+             [&](int r, int key, float product) {
+               return first + key <= rows.position[r] ? product * scale[r] : -INFINITY;
+             });
+    shrink(out, keep);
+    multiply_values<LatentProduct<K>>(latents, shared.stride, p, static_cast<int>(a.value_dim), warp, lane,
+                                      out, [](float x, float y, unsigned& high, unsigned& low) {
+                                        split_operands<K>(x * kWeightRange<K>, y * kWeightRange<K>, high,
+                                                          low);
+                                      });
     if constexpr (T::kStages == 1) {
       __syncthreads();  // the tile is done with
       if (more) load_latents(shared, stage, a, table, first + kKeys, tile.end_key);
@@ -217,9 +113,7 @@ __global__ void __launch_bounds__(LatentTiling<K, GROUPS>::kThreads)
   }
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    float total = rows.total[r];
-    total += __shfl_xor_sync(kAllLanes, total, 1);
-    total += __shfl_xor_sync(kAllLanes, total, 2);
+    const float total = whole_total(rows, r);
     const int row = kRows * group + (lane >> 2) + 8 * r;
     if (rows.position[r] >= 0) store_row<K>(a, tile, row, r, warp, lane, rows.largest[r], total, out);
   }

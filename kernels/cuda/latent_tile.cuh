@@ -3,15 +3,9 @@
 #pragma once
 
 #include "attention_kernels.h"
-#include "kv_pool.cuh"
-#include "reduce.cuh"
-#include "rt/mma.h"
+#include "shared_rows.cuh"
 
 namespace nearmoe::cuda {
-
-constexpr int kWarps = 4;  ///< of a group
-constexpr int kRows = 16;  ///< of a group
-constexpr int kKeys = 16;
 
 /// Shared memory stays under the 99 KiB of the smallest target. Two groups of rows leave room for the latents
 /// of one tile, as two planes of float latents do; otherwise one is on its way while another is worked on.
@@ -26,11 +20,6 @@ struct LatentTiling {
 /// Halves between rows in shared memory: rows of a fragment lie in different banks.
 constexpr int row_stride(uint32_t latent_dim) { return static_cast<int>(padded_latent_dim(latent_dim)) + 8; }
 
-/// One plane of numbers and that of what is left of them, which latents may lack.
-struct Planes {
-  uint16_t *high, *low;
-};
-
 template <KvKind K, int GROUPS>
 struct LatentShared {
   using T = LatentTiling<K, GROUPS>;
@@ -41,6 +30,10 @@ struct LatentShared {
       : stride(row_stride(latent_dim)),
         q{memory, memory + T::kBlockRows * stride},
         base(memory + 2 * T::kBlockRows * stride) {}
+  /// Of a group of rows.
+  __device__ Planes queries(int group) const {
+    return {q.high + kRows * group * stride, q.low + kRows * group * stride};
+  }
   __device__ Planes latents(int stage) const {
     uint16_t* const high = base + stage * kKeys * stride;
     return {high, high + (T::kPlanes - 1) * kKeys * stride};

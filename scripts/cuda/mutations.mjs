@@ -150,8 +150,8 @@ export const mutants = [
   {
     name: 'latent_attention: a key too many is seen',
     ...{ file: 'latent_attention.cu', test: 'latent_attention' },
-    from: 'first + key <= rows.position[i >> 1]',
-    to: 'first + key <= rows.position[i >> 1] + 1',
+    from: 'first + key <= rows.position[r]',
+    to: 'first + key <= rows.position[r] + 1',
   },
   {
     name: 'latent_attention: parts are added without regard to their largest scores',
@@ -174,8 +174,8 @@ export const mutants = [
   {
     name: 'latent_attention: no barrier between scores and softmax',
     ...{ file: 'latent_attention.cu', test: 'latent_attention' },
-    from: 'scores[warp >> 1]);\n    __syncthreads();',
-    to: 'scores[warp >> 1]);',
+    from: 'scores[warp >> 1] + kRows * group);\n    __syncthreads();',
+    to: 'scores[warp >> 1] + kRows * group);',
   },
   {
     name: 'expert_gemv: half of the gate is left out',
@@ -246,8 +246,8 @@ export const mutants = [
   {
     name: 'attention_wide: values are loaded over keys in use',
     ...{ file: 'attention_wide.cu', test: 'attention_prefill' },
-    from: 'multiply_keys(shared, warp, lane, scores[warp >> 1]);\n    __syncthreads();',
-    to: 'multiply_keys(shared, warp, lane, scores[warp >> 1]);',
+    from: 'lane, scores[warp >> 1]);\n    __syncthreads();',
+    to: 'lane, scores[warp >> 1]);',
   },
   {
     name: 'attention_wide: heads beyond 16 of a KV head begin anew',
