@@ -63,20 +63,14 @@ void take_latent(Layout& layout, RankScratch& scratch, const ModelSpec& spec) {
               kLatentTokens * largest_stride(std::max(most.nope_dim, most.key_value_rank)));
 }
 
-/// Values of the query heads that share a KV head, the most of any layer.
-size_t max_group_size(const ModelSpec& spec) {
+/// The most that any layer with keys and values by head has of something.
+template <class Of>
+size_t most_of(const ModelSpec& spec, Of of) {
   size_t most = 0;
   for (const LayerSpec& layer : spec.layers) {
     const AttentionSpec& attention = layer.attention;
-    if (!attention.is_latent && attention.num_kv_heads > 0)
-      most = std::max(most, size_t{attention.heads_per_kv()} * attention.head_dim);
+    if (!attention.is_latent && attention.num_kv_heads > 0) most = std::max(most, size_t{of(attention)});
   }
-  return most;
-}
-
-size_t max_head_dim(const ModelSpec& spec) {
-  size_t most = 0;
-  for (const LayerSpec& layer : spec.layers) most = std::max<size_t>(most, layer.attention.head_dim);
   return most;
 }
 
@@ -95,10 +89,12 @@ void take_scratch(Layout& layout, RankScratch& scratch, const ModelSpec& spec, s
   for (const LayerSpec& layer : spec.layers) key_dim = std::max<size_t>(key_dim, layer.recurrent.key_dim);
   layout.take(scratch.delta_keys, max_tokens * 2 * key_dim);
   layout.take(scratch.head, 2 * size_t{spec.max_q_size()});
-  const size_t group = max_group_size(spec);
+  const size_t group =
+      most_of(spec, [](const AttentionSpec& a) { return size_t{a.heads_per_kv()} * a.head_dim; });
   layout.take(scratch.part_query, kPartTokens * group);
   layout.take(scratch.part.out, kPartTokens * group);
-  layout.take(scratch.part.stats, kPartTokens * group * 2);
+  layout.take(scratch.part.stats,
+              kPartTokens * 2 * most_of(spec, [](const AttentionSpec& a) { return a.heads_per_kv(); }));
   layout.take(scratch.gate, kFfnTile * intermediate);
   layout.take(scratch.up, kFfnTile * intermediate);
   layout.take(scratch.ffn_mid, kFfnTile * largest_stride(intermediate));
@@ -133,7 +129,8 @@ Status Buffers::allocate(const ModelSpec& spec, const Topology& topology, uint32
     layout.take(query, size_t{tokens} * spec.max_q_size());
     layout.take(attention, size_t{tokens} * spec.max_out_size());
     if (topology.dense_ranks > 1) {
-      layout.take(attention_parts.out, kPartRows * max_head_dim(spec));
+      layout.take(attention_parts.out,
+                  kPartRows * most_of(spec, [](const AttentionSpec& a) { return a.head_dim; }));
       layout.take(attention_parts.stats, size_t{kPartRows} * 2);
     }
     layout.take(query_latents, size_t{tokens} * largest_stride(max_latent(spec).query_rank));
